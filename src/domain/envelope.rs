@@ -1,0 +1,126 @@
+//! What is queued for a device, and what the queue answers.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::Day;
+
+/// The random name of one device's queue. It is not derived from the account, and a device that registers anew gets
+/// another one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MailboxId(pub i64);
+
+impl fmt::Debug for MailboxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MailboxId")
+    }
+}
+
+/// The place of an envelope in its mailbox: 1, 2, 3, … without gaps, in the order of acceptance. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub i64);
+
+impl Seq {
+    /// Before the first envelope.
+    pub const START: Self = Self(0);
+
+    /// The number that follows.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// One copy of an envelope, for one device.
+#[derive(Clone)]
+pub struct Copy {
+    /// The device's queue.
+    pub mailbox: MailboxId,
+    /// The envelope as it will be delivered. The queue never looks inside.
+    pub content: Bytes,
+}
+
+/// The copies of one send to the devices of one account: all of them are stored, or none.
+#[derive(Clone)]
+pub struct Delivery {
+    /// One per device; each mailbox at most once.
+    pub copies: Vec<Copy>,
+    /// The first day on which the copies may be dropped.
+    pub expires: Day,
+}
+
+/// A device has the envelope: its row goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledgement {
+    /// The device's own queue.
+    pub mailbox: MailboxId,
+    /// Which envelope.
+    pub seq: Seq,
+}
+
+/// Everything that one transaction carries.
+#[derive(Clone, Default)]
+pub struct Batch {
+    /// Sends, in the order of arrival.
+    pub deliveries: Vec<Delivery>,
+    /// Acknowledged envelopes, in any order.
+    pub acknowledgements: Vec<Acknowledgement>,
+}
+
+/// What became of a [`Delivery`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Enqueued {
+    /// Durable. One number per copy, in the order of the copies.
+    At(Vec<Seq>),
+    /// A device's queue has no room for its copy. Nothing of this delivery was stored.
+    QueueFull,
+    /// A device is gone since its mailbox was looked up. Nothing of this delivery was stored.
+    UnknownMailbox,
+}
+
+/// An envelope read from a queue.
+#[derive(Clone)]
+pub struct Queued {
+    /// Its place.
+    pub seq: Seq,
+    /// What was enqueued.
+    pub content: Bytes,
+}
+
+/// The highest number given out in a mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The mailbox.
+    pub mailbox: MailboxId,
+    /// Its last number, [`Seq::START`] if it never had an envelope.
+    pub last: Seq,
+}
+
+/// How much of a queue one read may return.
+#[derive(Clone, Copy, Debug)]
+pub struct PageLimit {
+    /// Envelopes.
+    pub envelopes: u32,
+    /// Bytes of content; the first envelope is returned even if it alone is larger.
+    pub bytes: usize,
+}
+
+/// How much one device's queue may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueLimits {
+    /// Envelopes.
+    pub envelopes: u32,
+    /// Bytes of content.
+    pub bytes: u64,
+}
+
+macro_rules! opaque_debug {
+    ($($name:ident),*) => {$(
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(stringify!($name))
+            }
+        }
+    )*};
+}
+opaque_debug!(Copy, Delivery, Batch, Queued);

@@ -1,0 +1,80 @@
+//! What the key directory takes in and hands out.
+
+use keys_schema::{EcPreKey, IdentityKey, KyberPreKey, SignedEcPreKey};
+
+use super::{DeviceId, RegistrationId};
+
+/// Keys that a device publishes. What is empty or absent leaves what is stored as it is.
+#[derive(Clone, Debug, Default)]
+pub struct KeyUpload {
+    /// Replaces all one-time EC prekeys, unless empty.
+    pub one_time: Vec<EcPreKey>,
+    /// Replaces all one-time Kyber prekeys, unless empty.
+    pub one_time_kyber: Vec<KyberPreKey>,
+    /// Replaces the signed EC prekey.
+    pub signed: Option<SignedEcPreKey>,
+    /// Replaces the last-resort Kyber prekey.
+    pub last_resort: Option<KyberPreKey>,
+}
+
+/// The two keys of a device that are handed out again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedKeys {
+    /// The signed EC prekey.
+    pub signed: SignedEcPreKey,
+    /// The last-resort Kyber prekey.
+    pub last_resort: KyberPreKey,
+}
+
+/// One-time keys left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyCount {
+    /// EC.
+    pub ec: u32,
+    /// Kyber, the last-resort key not counted.
+    pub kyber: u32,
+}
+
+/// Which devices of an account a bundle is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BundleSelector {
+    /// Every device.
+    All,
+    /// This one.
+    One(DeviceId),
+}
+
+/// Whether a bundle's Kyber key is gone now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KyberSource {
+    /// It was a one-time key, and will not be handed out again.
+    OneTime,
+    /// It is the last-resort key.
+    LastResort,
+}
+
+/// What a sender needs to start a session with one device.
+#[derive(Clone, Debug)]
+pub struct PreKeyBundle {
+    /// The device.
+    pub device_id: DeviceId,
+    /// Its registration id, of the namespace asked for.
+    pub registration_id: RegistrationId,
+    /// Signed EC prekey.
+    pub signed: SignedEcPreKey,
+    /// One-time EC prekey, if one was left. It is consumed.
+    pub one_time: Option<EcPreKey>,
+    /// A one-time Kyber prekey, consumed, or else the last-resort key.
+    pub kyber: KyberPreKey,
+    /// Which of the two it is.
+    pub kyber_source: KyberSource,
+}
+
+/// The bundles taken for one request.
+#[derive(Clone, Debug)]
+pub struct TakenBundles {
+    /// The account's identity key in the namespace asked for.
+    pub identity: IdentityKey,
+    /// By device id. A device without signed keys is left out, so this may be empty.
+    pub devices: Vec<PreKeyBundle>,
+}

@@ -1,0 +1,4 @@
+//! blind-relay.
+
+pub mod domain;
+pub mod storage;

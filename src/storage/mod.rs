@@ -1,0 +1,136 @@
+//! What is kept, and the promises of keeping it: three traits, two backends.
+//!
+//! A method is one promise: it is atomic, durable when it returns `Ok`, and named for what it means. An outcome on which
+//! the caller acts is a value; [`StorageError`] is for what is nobody's choice. Time is an argument.
+
+pub mod postgres;
+pub mod sqlite;
+
+#[cfg(test)]
+mod conformance;
+mod error;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::domain::{
+    Account, Aci, AttributesUpdate, Batch, BundleSelector, Day, Enqueued, Head, IdentityKind, KeyCount, KeyUpload,
+    MailboxId, NumberHash, PageLimit, ProtocolAddress, Queued, Registered, Registration, Seq, ServiceId, SessionKey,
+    SignedKeys, TakenBundles, Timestamp, VerificationSession,
+};
+
+pub use error::StorageError;
+
+/// One backend, as the rest of the server sees it.
+#[derive(Clone)]
+pub struct Storage {
+    /// Accounts, devices, verification sessions.
+    pub accounts: Arc<dyn AccountStore>,
+    /// Prekeys.
+    pub keys: Arc<dyn KeyStore>,
+    /// Envelopes.
+    pub queue: Arc<dyn EnvelopeQueue>,
+}
+
+/// Accounts, devices and the verification sessions from which accounts come.
+#[async_trait]
+pub trait AccountStore: Send + Sync {
+    /// Returns once the database has answered a trivial statement.
+    async fn ping(&self) -> Result<(), StorageError>;
+
+    /// Creates the account, or starts the number's account over; all of it or nothing.
+    async fn register(&self, registration: &Registration) -> Result<Registered, StorageError>;
+
+    /// The account of that id, with its devices by device id.
+    async fn find(&self, id: &ServiceId) -> Result<Option<Account>, StorageError>;
+
+    /// The account of that number.
+    async fn find_by_number(&self, number: &NumberHash) -> Result<Option<Aci>, StorageError>;
+
+    /// Applies the update; `false` if the device is gone.
+    async fn update_attributes(
+        &self,
+        address: ProtocolAddress,
+        update: &AttributesUpdate,
+    ) -> Result<bool, StorageError>;
+
+    /// Remembers the day on which a device was last seen. A device that is gone is no error.
+    async fn touch(&self, address: ProtocolAddress, today: Day) -> Result<(), StorageError>;
+
+    /// Removes the account, its devices, keys and queues, and returns the mailboxes that are gone.
+    async fn delete(&self, aci: Aci) -> Result<Vec<MailboxId>, StorageError>;
+
+    /// Stores a new verification session.
+    async fn open_session(&self, session: &VerificationSession) -> Result<(), StorageError>;
+
+    /// The session, unless it has expired by `now`.
+    async fn find_session(
+        &self,
+        key: &SessionKey,
+        now: Timestamp,
+    ) -> Result<Option<VerificationSession>, StorageError>;
+
+    /// Counts one tried code and, if it was right, marks the session as verified. Returns the session as it then is,
+    /// or `None` if it is gone or expired by `now`.
+    async fn try_session(
+        &self,
+        key: &SessionKey,
+        right: bool,
+        now: Timestamp,
+    ) -> Result<Option<VerificationSession>, StorageError>;
+
+    /// Removes a session. One that is gone is no error.
+    async fn close_session(&self, key: &SessionKey) -> Result<(), StorageError>;
+
+    /// Drops expired sessions and says how many.
+    async fn expire_sessions(&self, now: Timestamp) -> Result<u64, StorageError>;
+}
+
+/// The key directory.
+#[async_trait]
+pub trait KeyStore: Send + Sync {
+    /// Publishes the upload, all of it or nothing; `false` if the device is gone. Keys were checked by the caller.
+    async fn publish(
+        &self,
+        address: ProtocolAddress,
+        kind: IdentityKind,
+        upload: &KeyUpload,
+    ) -> Result<bool, StorageError>;
+
+    /// One-time keys left to a device.
+    async fn count(&self, address: ProtocolAddress, kind: IdentityKind) -> Result<KeyCount, StorageError>;
+
+    /// The signed and last-resort keys of a device, if it has both.
+    async fn find_signed(
+        &self,
+        address: ProtocolAddress,
+        kind: IdentityKind,
+    ) -> Result<Option<SignedKeys>, StorageError>;
+
+    /// Takes a bundle for each selected device; `None` if the account or the selected device does not exist. A
+    /// one-time key in the answer is gone from storage when this returns, and no other caller ever gets it.
+    async fn take_bundles(
+        &self,
+        aci: Aci,
+        kind: IdentityKind,
+        selector: BundleSelector,
+    ) -> Result<Option<TakenBundles>, StorageError>;
+}
+
+/// The envelope queue.
+#[async_trait]
+pub trait EnvelopeQueue: Send + Sync {
+    /// Commits the batch in one transaction and returns one outcome per delivery, in their order. Acknowledgements of
+    /// envelopes that are not there do nothing.
+    async fn commit(&self, batch: &Batch) -> Result<Vec<Enqueued>, StorageError>;
+
+    /// The oldest envelopes with a number above `after`, in order. An empty answer means that there was none.
+    async fn pending(&self, mailbox: MailboxId, after: Seq, limit: PageLimit) -> Result<Vec<Queued>, StorageError>;
+
+    /// The heads of those of the given mailboxes that exist, in any order.
+    async fn heads(&self, mailboxes: &[MailboxId]) -> Result<Vec<Head>, StorageError>;
+
+    /// Drops at most `limit` envelopes whose time has come by `today`, and says how many.
+    async fn expire(&self, today: Day, limit: u32) -> Result<u64, StorageError>;
+}
