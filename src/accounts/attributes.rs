@@ -1,0 +1,45 @@
+//! What an account and its device say about themselves.
+
+use crate::auth::{ServerSecrets, verifier};
+use crate::domain::{AccessKey, Aci, AttributesUpdate, Capabilities, DeviceName, UnidentifiedAccess};
+
+/// Attributes as a client gave them, checked for form.
+#[derive(Clone, Debug)]
+pub struct Attributes {
+    /// Keeps a connection instead of being woken by push.
+    pub fetches_messages: bool,
+    /// Encrypted device name.
+    pub name: Option<DeviceName>,
+    /// What the client can do.
+    pub capabilities: Capabilities,
+    /// Lets those who have it reach the account anonymously.
+    pub access_key: Option<AccessKey>,
+    /// Lets everyone do so.
+    pub unrestricted: bool,
+    /// May be found by number.
+    pub discoverable: bool,
+    /// Lets the owner register again without a code.
+    pub recovery_password: Option<[u8; 32]>,
+}
+
+impl Attributes {
+    /// Anonymous access in the form in which it is stored.
+    pub fn access(&self, secrets: &ServerSecrets, aci: Aci) -> UnidentifiedAccess {
+        UnidentifiedAccess {
+            sealed_key: self.access_key.map(|key| secrets.seal_access_key(aci, &key)),
+            unrestricted: self.unrestricted,
+        }
+    }
+
+    /// The change that these attributes make to an existing account.
+    pub fn update(&self, secrets: &ServerSecrets, aci: Aci) -> AttributesUpdate {
+        AttributesUpdate {
+            name: self.name.clone(),
+            fetches_messages: self.fetches_messages,
+            capabilities: self.capabilities,
+            access: self.access(secrets, aci),
+            discoverable: self.discoverable,
+            recovery: self.recovery_password.map(|password| verifier(&password)),
+        }
+    }
+}

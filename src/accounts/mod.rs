@@ -1,0 +1,11 @@
+//! How accounts begin, change and end: verification of a number, registration, attributes.
+
+mod attributes;
+mod codes;
+mod register;
+mod verification;
+
+pub use attributes::Attributes;
+pub use codes::{CodeProvider, CodeRefused, DevelopmentCodes, Transport};
+pub use register::{Proof, RegistrationRefused, RegistrationRequest, Registrar, RegisteredAccount};
+pub use verification::{SessionId, Verifier};

@@ -1,0 +1,230 @@
+//! Group commit: everything that arrives while one transaction commits goes into the next.
+//!
+//! There is no timer. Alone, a send is committed at once; under load the batches grow by themselves. A lane is one
+//! writer with one transaction at a time. All devices of an account share a lane, so a send to several devices is one
+//! unit, the order within a mailbox is the order of arrival, and two lanes never wait for the same counter row.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use crate::domain::{Acknowledgement, Aci, Batch, Delivery, Enqueued, MailboxId};
+use crate::storage::{EnvelopeQueue, StorageError};
+use crate::telemetry::metrics;
+use crate::wakeup::{Bus, Hint};
+
+use super::presence::Presence;
+
+/// Storage did not carry it out; nothing was promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the queue is unavailable")]
+pub struct QueueUnavailable;
+
+/// The way into the queue.
+pub struct Writer {
+    lanes: Vec<Lane>,
+}
+
+struct Lane {
+    jobs: mpsc::Sender<Job>,
+    /// Bytes that may wait for their commit.
+    room: Arc<Semaphore>,
+}
+
+enum Job {
+    Deliver {
+        delivery: Delivery,
+        reply: oneshot::Sender<Result<Enqueued, QueueUnavailable>>,
+        _room: OwnedSemaphorePermit,
+    },
+    Acknowledge {
+        acknowledgements: Vec<Acknowledgement>,
+        reply: Option<oneshot::Sender<Result<(), QueueUnavailable>>>,
+    },
+}
+
+impl Writer {
+    /// Starts `lanes` writers on the tracker. They end when the `Writer` is dropped and all that was accepted is done.
+    pub fn start(
+        lanes: usize,
+        tasks: &TaskTracker,
+        queue: &Arc<dyn EnvelopeQueue>,
+        presence: &Arc<Presence>,
+        bus: &Arc<dyn Bus>,
+    ) -> Self {
+        let lanes = (0..lanes.max(1))
+            .map(|_| {
+                let (jobs, waiting) = mpsc::channel(WAITING_JOBS);
+                let worker = Worker {
+                    queue: Arc::clone(queue),
+                    presence: Arc::clone(presence),
+                    bus: Arc::clone(bus),
+                    unfinished: Vec::new(),
+                };
+                tasks.spawn(worker.run(waiting));
+                Lane { jobs, room: Arc::new(Semaphore::new(WAITING_BYTES)) }
+            })
+            .collect();
+        Self { lanes }
+    }
+
+    /// Returns once the delivery is durable, or was refused. If the caller goes away meanwhile, it may still become
+    /// durable.
+    pub async fn deliver(&self, account: Aci, delivery: Delivery) -> Result<Enqueued, QueueUnavailable> {
+        let lane = self.lane(account);
+        let bytes: usize = delivery.copies.iter().map(|copy| copy.content.len()).sum();
+        let permits = u32::try_from(bytes.clamp(1, WAITING_BYTES)).unwrap_or(1);
+        let room = Arc::clone(&lane.room).acquire_many_owned(permits).await.map_err(|_| QueueUnavailable)?;
+        let (reply, answer) = oneshot::channel();
+        lane.jobs.send(Job::Deliver { delivery, reply, _room: room }).await.map_err(|_| QueueUnavailable)?;
+        answer.await.map_err(|_| QueueUnavailable)?
+    }
+
+    /// Hands over acknowledgements without waiting for their commit. They are tried again until they are done.
+    pub async fn acknowledge(&self, account: Aci, acknowledgements: Vec<Acknowledgement>) {
+        let job = Job::Acknowledge { acknowledgements, reply: None };
+        // The lane ends only with the server; then the envelopes are still there and will be delivered again.
+        let _ = self.lane(account).jobs.send(job).await;
+    }
+
+    /// Returns once the acknowledgements, and all that were handed over before for this account, are durable.
+    pub async fn acknowledge_durably(
+        &self,
+        account: Aci,
+        acknowledgements: Vec<Acknowledgement>,
+    ) -> Result<(), QueueUnavailable> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Acknowledge { acknowledgements, reply: Some(reply) };
+        self.lane(account).jobs.send(job).await.map_err(|_| QueueUnavailable)?;
+        answer.await.map_err(|_| QueueUnavailable)?
+    }
+
+    /// Returns once everything that was handed over before is committed or has failed.
+    pub async fn flush(&self) {
+        for lane in &self.lanes {
+            let (reply, answer) = oneshot::channel();
+            let job = Job::Acknowledge { acknowledgements: vec![], reply: Some(reply) };
+            if lane.jobs.send(job).await.is_ok() {
+                let _ = answer.await;
+            }
+        }
+    }
+
+    fn lane(&self, account: Aci) -> &Lane {
+        // Account ids are random, so any of their bytes spreads them evenly.
+        &self.lanes[usize::from(account.as_bytes()[15]) % self.lanes.len()]
+    }
+}
+
+struct Worker {
+    queue: Arc<dyn EnvelopeQueue>,
+    presence: Arc<Presence>,
+    bus: Arc<dyn Bus>,
+    /// Acknowledgements whose commit failed. They ride with the next batch.
+    unfinished: Vec<Acknowledgement>,
+}
+
+type DeliveryReply = (oneshot::Sender<Result<Enqueued, QueueUnavailable>>, OwnedSemaphorePermit);
+
+impl Worker {
+    async fn run(mut self, mut waiting: mpsc::Receiver<Job>) {
+        let mut jobs = Vec::with_capacity(JOBS_PER_BATCH);
+        while waiting.recv_many(&mut jobs, JOBS_PER_BATCH).await > 0 {
+            self.commit(&mut jobs).await;
+        }
+    }
+
+    async fn commit(&mut self, jobs: &mut Vec<Job>) {
+        let mut batch = Batch { deliveries: Vec::new(), acknowledgements: std::mem::take(&mut self.unfinished) };
+        let mut deliveries: Vec<DeliveryReply> = Vec::new();
+        let mut acknowledgements = Vec::new();
+        for job in jobs.drain(..) {
+            match job {
+                Job::Deliver { delivery, reply, _room } => {
+                    batch.deliveries.push(delivery);
+                    deliveries.push((reply, _room));
+                }
+                Job::Acknowledge { acknowledgements: more, reply } => {
+                    batch.acknowledgements.extend(more);
+                    acknowledgements.extend(reply);
+                }
+            }
+        }
+        let result = self.write(&batch).await;
+        for reply in acknowledgements {
+            let _ = reply.send(result.as_ref().map(|_| ()).map_err(|_| QueueUnavailable));
+        }
+        match result {
+            Ok(outcomes) => {
+                self.announce(&batch, &outcomes);
+                for ((reply, _), outcome) in deliveries.into_iter().zip(outcomes) {
+                    let _ = reply.send(Ok(outcome));
+                }
+            }
+            Err(_) => {
+                self.unfinished = batch.acknowledgements;
+                self.unfinished.truncate(UNFINISHED_MAX);
+                for (reply, _) in deliveries {
+                    let _ = reply.send(Err(QueueUnavailable));
+                }
+            }
+        }
+    }
+
+    async fn write(&self, batch: &Batch) -> Result<Vec<Enqueued>, StorageError> {
+        if batch.deliveries.is_empty() && batch.acknowledgements.is_empty() {
+            return Ok(vec![]);
+        }
+        let started = Instant::now();
+        let result = self.queue.commit(batch).await;
+        match &result {
+            Ok(outcomes) => {
+                let envelopes = outcomes.iter().map(|outcome| match outcome {
+                    Enqueued::At(seqs) => seqs.len(),
+                    _ => 0,
+                });
+                metrics::committed(envelopes.sum(), batch.acknowledgements.len(), started.elapsed());
+            }
+            Err(error) => {
+                metrics::commit_failed();
+                tracing::error!(cause = error.log_safe_cause(), "the queue could not be written");
+            }
+        }
+        result
+    }
+
+    /// Rings the bells of sessions on this node, and tells other nodes about the rest.
+    fn announce(&self, batch: &Batch, outcomes: &[Enqueued]) {
+        let mut hints = Vec::new();
+        for (delivery, outcome) in batch.deliveries.iter().zip(outcomes) {
+            let Enqueued::At(seqs) = outcome else { continue };
+            for (copy, seq) in delivery.copies.iter().zip(seqs) {
+                if self.presence.is_here(copy.mailbox) {
+                    self.presence.arrived(copy.mailbox, *seq, copy.content.clone());
+                    metrics::woken("local");
+                } else if self.bus.reaches_others() {
+                    merge_hint(&mut hints, copy.mailbox, Hint::Arrived(copy.mailbox, *seq));
+                }
+            }
+        }
+        if !hints.is_empty() {
+            self.bus.publish(hints);
+        }
+    }
+}
+
+/// A later number for the same mailbox says all that the earlier one said.
+fn merge_hint(hints: &mut Vec<Hint>, mailbox: MailboxId, hint: Hint) {
+    let last = hints.last_mut().filter(|last| matches!(last, Hint::Arrived(known, _) if *known == mailbox));
+    match last {
+        Some(last) => *last = hint,
+        None => hints.push(hint),
+    }
+}
+
+const JOBS_PER_BATCH: usize = 512;
+const WAITING_JOBS: usize = 2048;
+const WAITING_BYTES: usize = 16 * 1024 * 1024;
+const UNFINISHED_MAX: usize = 65_536;

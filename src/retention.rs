@@ -1,0 +1,43 @@
+//! Drops what has had its time: envelopes nobody fetched, verification sessions nobody finished.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::Clock;
+use crate::storage::{Storage, StorageError};
+use crate::telemetry::metrics;
+
+/// Sweeps now and then every [`PERIOD`], until the token is cancelled.
+pub async fn run(storage: Storage, clock: Arc<dyn Clock>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(PERIOD);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        match sweep(&storage, clock.as_ref()).await {
+            Ok((envelopes, sessions)) => tracing::debug!(envelopes, sessions, "swept what had expired"),
+            Err(error) => tracing::warn!(cause = error.log_safe_cause(), "expired rows could not be swept"),
+        }
+    }
+}
+
+/// Drops everything that has expired, in transactions small enough to let others through. Returns how many envelopes and
+/// sessions went.
+pub async fn sweep(storage: &Storage, clock: &dyn Clock) -> Result<(u64, u64), StorageError> {
+    let mut envelopes = 0;
+    loop {
+        let dropped = storage.queue.expire(clock.now().day(), ROWS_PER_TRANSACTION).await?;
+        envelopes += dropped;
+        metrics::expired("envelope", dropped);
+        if dropped < u64::from(ROWS_PER_TRANSACTION) {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let sessions = storage.accounts.expire_sessions(clock.now()).await?;
+    metrics::expired("verification_session", sessions);
+    Ok((envelopes, sessions))
+}
+
+/// How often expired rows are looked for.
+pub const PERIOD: Duration = Duration::from_secs(3600);
+const ROWS_PER_TRANSACTION: u32 = 1000;

@@ -1,0 +1,126 @@
+//! Every metric there is: the only file that spells a metric's name. Label values come from closed sets; there is no
+//! label that grows with accounts, devices or addresses.
+
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+/// Tells the recorder what each metric means.
+pub fn describe() {
+    describe_counter!(COMMITS, "Transactions of the envelope queue");
+    describe_histogram!(COMMIT_ROWS, "Envelopes and acknowledgements carried by one transaction of the queue");
+    describe_histogram!(COMMIT_SECONDS, "Seconds from the first statement of a queue transaction to its end");
+    describe_counter!(COMMIT_FAILURES, "Transactions of the envelope queue that failed");
+    describe_counter!(SENDS, "Sends to the devices of one account, by outcome");
+    describe_counter!(ENVELOPES, "Envelopes made durable");
+    describe_counter!(ACKNOWLEDGED, "Envelopes acknowledged by their device");
+    describe_counter!(PUSHED, "Envelopes handed to a connection, by where they came from");
+    describe_gauge!(SOCKETS, "WebSockets open now, by kind");
+    describe_counter!(SOCKETS_CLOSED, "WebSockets closed, by reason");
+    describe_counter!(REQUESTS, "Requests by route, transport and status");
+    describe_counter!(KYBER_KEYS, "Kyber keys handed out, by source");
+    describe_counter!(HINTS_DROPPED, "Hints to other nodes that were dropped");
+    describe_counter!(REDIS_LOST, "Times that listening to other nodes failed or ended");
+    describe_counter!(WAKEUPS, "Times a session learned that it has envelopes, by path");
+    describe_counter!(EXPIRED, "Rows dropped because their time had come, by kind");
+}
+
+/// A transaction of the queue was committed.
+pub fn committed(envelopes: usize, acknowledgements: usize, took: Duration) {
+    counter!(COMMITS).increment(1);
+    histogram!(COMMIT_ROWS).record(as_f64(envelopes + acknowledgements));
+    histogram!(COMMIT_SECONDS).record(took.as_secs_f64());
+    counter!(ENVELOPES).increment(envelopes as u64);
+    counter!(ACKNOWLEDGED).increment(acknowledgements as u64);
+}
+
+/// A transaction of the queue failed.
+pub fn commit_failed() {
+    counter!(COMMIT_FAILURES).increment(1);
+}
+
+/// How a send ended.
+pub fn send(outcome: &'static str) {
+    counter!(SENDS, "outcome" => outcome).increment(1);
+}
+
+/// An envelope was handed to a connection: `memory`, `storage` or `online`.
+pub fn pushed(from: &'static str) {
+    counter!(PUSHED, "from" => from).increment(1);
+}
+
+/// A WebSocket was opened.
+pub fn socket_opened(kind: &'static str) {
+    gauge!(SOCKETS, "kind" => kind).increment(1.0);
+}
+
+/// A WebSocket has ended.
+pub fn socket_closed(kind: &'static str, reason: &'static str) {
+    gauge!(SOCKETS, "kind" => kind).decrement(1.0);
+    counter!(SOCKETS_CLOSED, "reason" => reason).increment(1);
+}
+
+/// A request was answered. `route` is the pattern of the route list, never a path.
+pub fn request(route: &str, transport: &'static str, status: u16) {
+    counter!(REQUESTS, "route" => route.to_owned(), "transport" => transport, "status" => status.to_string())
+        .increment(1);
+}
+
+/// A Kyber key was handed out: `one_time` or `last_resort`.
+pub fn kyber_key_taken(source: &'static str) {
+    counter!(KYBER_KEYS, "source" => source).increment(1);
+}
+
+/// A hint could not be sent.
+pub fn hint_dropped() {
+    hints_dropped(1);
+}
+
+/// Hints could not be sent.
+pub fn hints_dropped(count: usize) {
+    counter!(HINTS_DROPPED).increment(count as u64);
+}
+
+/// Listening to other nodes failed or ended.
+pub fn redis_lost() {
+    counter!(REDIS_LOST).increment(1);
+}
+
+/// A session learned that it has envelopes: `local`, `hint` or `tick`.
+pub fn woken(path: &'static str) {
+    counter!(WAKEUPS, "path" => path).increment(1);
+}
+
+/// Rows were dropped because their time had come.
+pub fn expired(kind: &'static str, count: u64) {
+    counter!(EXPIRED, "kind" => kind).increment(count);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a batch has far fewer than 2^52 rows")]
+fn as_f64(count: usize) -> f64 {
+    count as f64
+}
+
+/// The boundaries of [`COMMIT_ROWS`].
+pub const COMMIT_ROWS_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+/// The boundaries of [`COMMIT_SECONDS`].
+pub const COMMIT_SECONDS_BUCKETS: [f64; 10] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0];
+
+/// Rows of one queue transaction.
+pub const COMMIT_ROWS: &str = "blind_relay_commit_rows";
+/// Duration of one queue transaction.
+pub const COMMIT_SECONDS: &str = "blind_relay_commit_seconds";
+const COMMITS: &str = "blind_relay_commits_total";
+const COMMIT_FAILURES: &str = "blind_relay_commit_failures_total";
+const SENDS: &str = "blind_relay_sends_total";
+const ENVELOPES: &str = "blind_relay_envelopes_total";
+const ACKNOWLEDGED: &str = "blind_relay_acknowledged_total";
+const PUSHED: &str = "blind_relay_pushed_total";
+const SOCKETS: &str = "blind_relay_sockets";
+const SOCKETS_CLOSED: &str = "blind_relay_sockets_closed_total";
+const REQUESTS: &str = "blind_relay_requests_total";
+const KYBER_KEYS: &str = "blind_relay_kyber_keys_total";
+const HINTS_DROPPED: &str = "blind_relay_hints_dropped_total";
+const REDIS_LOST: &str = "blind_relay_redis_lost_total";
+const WAKEUPS: &str = "blind_relay_wakeups_total";
+const EXPIRED: &str = "blind_relay_expired_total";

@@ -1,0 +1,136 @@
+//! Hints as bytes: `node (8) ‖ hint…`, all numbers big-endian.
+//!
+//! | kind | fields |
+//! |---|---|
+//! | 1 arrived | mailbox i64, seq i64 |
+//! | 2 connected | mailbox i64, connection u64 |
+//! | 3 gone | mailbox i64 |
+//! | 4 changed | aci 16 bytes |
+//! | 5 online | mailbox i64, length u32, sealed bytes |
+//!
+//! A reader stops at the first kind it does not know: nodes of two versions may run side by side during an upgrade.
+
+use bytes::{Buf, BufMut};
+use uuid::Uuid;
+
+use crate::domain::{Aci, MailboxId, Sealed, Seq};
+
+use super::{ConnectionId, Hint};
+
+/// Appends a hint. [`Hint::Missed`] is never sent and appends nothing.
+pub(super) fn encode(hint: &Hint, out: &mut Vec<u8>) {
+    match hint {
+        Hint::Arrived(mailbox, seq) => {
+            out.put_u8(ARRIVED);
+            out.put_i64(mailbox.0);
+            out.put_i64(seq.0);
+        }
+        Hint::Connected(mailbox, connection) => {
+            out.put_u8(CONNECTED);
+            out.put_i64(mailbox.0);
+            out.put_u64(connection.0);
+        }
+        Hint::Gone(mailbox) => {
+            out.put_u8(GONE);
+            out.put_i64(mailbox.0);
+        }
+        Hint::Changed(aci) => {
+            out.put_u8(CHANGED);
+            out.put_slice(aci.as_bytes());
+        }
+        Hint::Online(mailbox, sealed) => {
+            let Ok(length) = u32::try_from(sealed.0.len()) else { return };
+            out.put_u8(ONLINE);
+            out.put_i64(mailbox.0);
+            out.put_u32(length);
+            out.put_slice(&sealed.0);
+        }
+        Hint::Missed => {}
+    }
+}
+
+/// Reads the sender and its hints. What cannot be read is left out.
+pub fn decode(message: &[u8]) -> Option<(u64, Vec<Hint>)> {
+    let mut rest = message;
+    let node = rest.try_get_u64().ok()?;
+    let mut hints = Vec::new();
+    while let Some(hint) = decode_one(&mut rest) {
+        hints.push(hint);
+    }
+    Some((node, hints))
+}
+
+fn decode_one(rest: &mut &[u8]) -> Option<Hint> {
+    match rest.try_get_u8().ok()? {
+        ARRIVED => Some(Hint::Arrived(mailbox(rest)?, Seq(rest.try_get_i64().ok()?))),
+        CONNECTED => Some(Hint::Connected(mailbox(rest)?, ConnectionId(rest.try_get_u64().ok()?))),
+        GONE => Some(Hint::Gone(mailbox(rest)?)),
+        CHANGED => {
+            let (aci, after) = rest.split_first_chunk::<16>()?;
+            *rest = after;
+            Some(Hint::Changed(Aci::new(Uuid::from_bytes(*aci))))
+        }
+        ONLINE => {
+            let mailbox = mailbox(rest)?;
+            let length = usize::try_from(rest.try_get_u32().ok()?).ok()?;
+            let (sealed, after) = rest.split_at_checked(length)?;
+            *rest = after;
+            Some(Hint::Online(mailbox, Sealed(sealed.to_vec())))
+        }
+        _ => None,
+    }
+}
+
+fn mailbox(rest: &mut &[u8]) -> Option<MailboxId> {
+    rest.try_get_i64().ok().map(MailboxId)
+}
+
+const ARRIVED: u8 = 1;
+const CONNECTED: u8 = 2;
+const GONE: u8 = 3;
+const CHANGED: u8 = 4;
+const ONLINE: u8 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hints() -> Vec<Hint> {
+        vec![
+            Hint::Arrived(MailboxId(1), Seq(2)),
+            Hint::Connected(MailboxId(-3), ConnectionId(u64::MAX)),
+            Hint::Gone(MailboxId(4)),
+            Hint::Changed(Aci::new(Uuid::from_bytes([5; 16]))),
+            Hint::Online(MailboxId(6), Sealed(vec![7; 300])),
+        ]
+    }
+
+    fn encoded() -> Vec<u8> {
+        let mut bytes = 9u64.to_be_bytes().to_vec();
+        hints().iter().for_each(|hint| encode(hint, &mut bytes));
+        bytes
+    }
+
+    #[test]
+    fn hints_read_as_written() {
+        assert_eq!(decode(&encoded()), Some((9, hints())));
+    }
+
+    #[test]
+    fn a_cut_or_unknown_message_gives_the_hints_before() {
+        let whole = encoded();
+        for length in 0..whole.len() {
+            match decode(&whole[..length]) {
+                None => assert!(length < 8),
+                Some((node, read)) => {
+                    assert_eq!(node, 9);
+                    assert_eq!(read, hints()[..read.len()]);
+                }
+            }
+        }
+        let mut newer = whole.clone();
+        newer.push(200);
+        newer.extend_from_slice(&[1; 17]);
+        assert_eq!(decode(&newer), Some((9, hints())));
+    }
+}

@@ -1,0 +1,61 @@
+//! "This device has something": hints from node to node.
+//!
+//! A hint may be lost, doubled or late, and costs only time then: what it hints at is in storage, and every node looks
+//! there by itself on a tick. The one exception is an online-only envelope, which is nowhere else and may be lost by its
+//! nature; it crosses sealed under a key that only the nodes have.
+
+mod codec;
+mod local;
+mod redis;
+
+use crate::domain::{Aci, MailboxId, Sealed, Seq};
+
+pub use codec::decode;
+pub use local::SingleNode;
+pub use redis::{RedisBus, RedisError};
+
+/// One connection of one device, on one node. Random, so that it is unique among nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionId(pub u64);
+
+/// What a node tells the others.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Hint {
+    /// A mailbox has envelopes up to this number.
+    Arrived(MailboxId, Seq),
+    /// A device has connected; any other connection of it is to be closed.
+    Connected(MailboxId, ConnectionId),
+    /// A mailbox is gone with its device: its connection has lost its right.
+    Gone(MailboxId),
+    /// An account was changed: what is remembered of it is old.
+    Changed(Aci),
+    /// An online-only envelope for whoever has this device's connection.
+    Online(MailboxId, Sealed),
+    /// Hints may have been missed: look into storage.
+    Missed,
+}
+
+impl std::fmt::Debug for Hint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Arrived(..) => "Arrived",
+            Self::Connected(..) => "Connected",
+            Self::Gone(_) => "Gone",
+            Self::Changed(_) => "Changed",
+            Self::Online(..) => "Online",
+            Self::Missed => "Missed",
+        })
+    }
+}
+
+/// The way to the other nodes. What comes from them arrives at the callback that the bus was made with.
+pub trait Bus: Send + Sync {
+    /// Tells the other nodes, without waiting. Hints that cannot be sent are dropped and counted.
+    fn publish(&self, hints: Vec<Hint>);
+
+    /// Whether there may be other nodes, so that hints are worth making.
+    fn reaches_others(&self) -> bool;
+
+    /// Whether hints get through at present.
+    fn healthy(&self) -> bool;
+}
