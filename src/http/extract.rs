@@ -1,0 +1,129 @@
+//! Requests to types: who is calling, what they sent.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use base64::Engine;
+use serde::de::DeserializeOwned;
+
+use crate::auth::{Authenticated, BasicCredentials, BasicUser};
+use crate::domain::{AccessKey, DeviceId, ServiceId};
+use crate::encoding::BASE64;
+
+use super::error::ApiError;
+use super::state::AppState;
+
+/// The caller is this device. A handler without it has no address to act for.
+pub struct Caller(pub Authenticated);
+
+/// The caller may be a device. Wrong credentials count as none, as the wire has it.
+pub struct OptionalCaller(pub Option<Authenticated>);
+
+/// How a request came through a WebSocket, in the request's extensions. Its principal was fixed when the socket was
+/// opened; no header of the request changes it.
+#[derive(Clone)]
+pub struct Tunnelled {
+    /// The socket's device, if it has one.
+    pub principal: Option<Arc<Authenticated>>,
+}
+
+impl FromRequestParts<AppState> for OptionalCaller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        if let Some(tunnelled) = parts.extensions.get::<Tunnelled>() {
+            let Some(principal) = tunnelled.principal.clone() else { return Ok(Self(None)) };
+            // The socket is closed when its device goes; a request may be quicker than that.
+            let valid = state.authenticator.still_valid(&principal).await?;
+            return Ok(Self(valid.then(|| (*principal).clone())));
+        }
+        match basic(&parts.headers) {
+            Some(BasicCredentials { user: BasicUser::Device(address), password }) => {
+                Ok(Self(state.authenticator.authenticate(address, &password).await?))
+            }
+            _ => Ok(Self(None)),
+        }
+    }
+}
+
+impl FromRequestParts<AppState> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let OptionalCaller(caller) = OptionalCaller::from_request_parts(parts, state).await?;
+        caller.map(Self).ok_or(ApiError::unauthorized())
+    }
+}
+
+/// The Basic credentials of a request; `None` if there are none or they are malformed.
+pub fn basic(headers: &HeaderMap) -> Option<BasicCredentials> {
+    BasicCredentials::parse(headers.get(AUTHORIZATION)?.as_bytes()).ok()
+}
+
+/// A JSON body.
+pub struct JsonBody<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is larger than this route takes")
+            } else {
+                ApiError::bad_request("body_incomplete", "the body did not arrive whole")
+            }
+        })?;
+        parse_json(&bytes).map(Self)
+    }
+}
+
+/// Parses JSON. What is no JSON at all is a bad request; JSON of another shape is unprocessable.
+pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        if error.is_data() {
+            ApiError::unprocessable("unexpected_json", "a field of the body is missing or not of the right form")
+        } else {
+            ApiError::bad_request("malformed_json", "the body is not JSON")
+        }
+    })
+}
+
+/// The service id of a path. One that cannot be parsed names nothing.
+pub fn service_id(text: &str) -> Result<ServiceId, ApiError> {
+    ServiceId::parse(text).map_err(|_| ApiError::not_found())
+}
+
+/// The device id of a path.
+pub fn device_id(text: &str) -> Result<DeviceId, ApiError> {
+    DeviceId::parse(text).map_err(|_| ApiError::unprocessable("device_id", "device ids run from 1 to 127"))
+}
+
+/// What a request shows in order to reach an account without an account of its own.
+pub struct AnonymousAccess {
+    /// The access key, if the header was there.
+    pub key: Option<AccessKey>,
+    /// A group send token was shown.
+    pub group_token: bool,
+}
+
+impl AnonymousAccess {
+    /// Reads the headers. A malformed key is refused like a wrong one.
+    pub fn from_headers(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let key = match headers.get(ACCESS_KEY) {
+            None => None,
+            Some(value) => {
+                let bytes = BASE64.decode(value.as_bytes()).map_err(|_| ApiError::unauthorized())?;
+                Some(AccessKey(bytes.try_into().map_err(|_| ApiError::unauthorized())?))
+            }
+        };
+        Ok(Self { key, group_token: headers.contains_key(GROUP_TOKEN) })
+    }
+}
+
+const ACCESS_KEY: &str = "unidentified-access-key";
+const GROUP_TOKEN: &str = "group-send-token";

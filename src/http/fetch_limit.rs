@@ -1,0 +1,74 @@
+//! How often one caller may take the prekey bundles of one target: each take uses up one-time keys of the target.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use keys_schema::Aci;
+
+use crate::domain::ProtocolAddress;
+
+use super::error::ApiError;
+
+/// One bucket per caller and target account. Strangers share one bucket per target.
+pub struct FetchLimit {
+    buckets: DefaultKeyedRateLimiter<(Option<ProtocolAddress>, Aci)>,
+    clock: DefaultClock,
+    since_cleaning: AtomicU32,
+}
+
+impl FetchLimit {
+    /// So many in an hour, all of them at once if the caller likes.
+    pub fn per_hour(fetches: NonZeroU32) -> Self {
+        Self {
+            buckets: RateLimiter::keyed(Quota::per_hour(fetches)),
+            clock: DefaultClock::default(),
+            since_cleaning: AtomicU32::new(0),
+        }
+    }
+
+    /// Counts one fetch, or refuses it with the time after which it will be allowed.
+    pub fn check(&self, caller: Option<ProtocolAddress>, target: Aci) -> Result<(), ApiError> {
+        // Buckets that have refilled are as good as none. Dropping them now and then bounds the table by the fetches
+        // of an hour.
+        if self.since_cleaning.fetch_add(1, Ordering::Relaxed) % CLEAN_EVERY == CLEAN_EVERY - 1 {
+            self.buckets.retain_recent();
+        }
+        self.buckets.check_key(&(caller, target)).map_err(|refused| {
+            let wait = refused.wait_time_from(self.clock.now());
+            ApiError::too_many("key_fetch_limit", "too many key fetches for this account", whole_seconds(wait))
+        })
+    }
+}
+
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+const CLEAN_EVERY: u32 = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::DeviceId;
+
+    fn aci(byte: u8) -> Aci {
+        Aci::new(Uuid::from_bytes([byte; 16]))
+    }
+
+    #[test]
+    fn each_caller_has_its_own_budget_per_target_and_is_told_when_to_return() {
+        let limit = FetchLimit::per_hour(NonZeroU32::new(2).unwrap());
+        let alice = Some(ProtocolAddress { aci: aci(1), device_id: DeviceId::PRIMARY });
+        assert!(limit.check(alice, aci(9)).is_ok());
+        assert!(limit.check(alice, aci(9)).is_ok());
+        let refused = limit.check(alice, aci(9)).unwrap_err();
+        assert!((1..=1800).contains(&refused.retry_after_secs().unwrap()));
+        assert!(limit.check(alice, aci(8)).is_ok());
+        assert!(limit.check(None, aci(9)).is_ok());
+    }
+}

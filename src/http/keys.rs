@@ -1,0 +1,115 @@
+//! `/v2/keys`: the key directory.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use keys_schema::repeated_use_digest;
+use serde::Deserialize;
+
+use crate::auth::Authenticated;
+use crate::directory;
+use crate::domain::{BundleSelector, IdentityKind, ServiceId};
+
+use super::error::ApiError;
+use super::extract::{Caller, JsonBody, OptionalCaller, device_id, service_id};
+use super::reach::reach;
+use super::state::{AppState, Node};
+use super::wire::keys::{BundlesOut, KeyCheckIn, KeyCountOut, identity_kind, parse_key_upload};
+
+/// `?identity=`
+#[derive(Deserialize)]
+pub struct IdentityQuery {
+    identity: Option<String>,
+}
+
+/// `PUT /v2/keys`
+pub async fn publish(
+    State(node): State<AppState>,
+    Query(query): Query<IdentityQuery>,
+    Caller(caller): Caller,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    let kind = identity_kind(query.identity.as_deref())?;
+    let upload = parse_key_upload(&body)?;
+    let account = node.relay.accounts.find(&ServiceId::Aci(caller.address.aci)).await?;
+    let account = account.ok_or(ApiError::unauthorized())?;
+    let identity = *account.identity(kind);
+    // Up to 200 signatures: milliseconds of arithmetic that other requests of this thread should not wait for.
+    let upload = tokio::task::spawn_blocking(move || directory::check_upload(&identity, &upload).map(|()| upload))
+        .await
+        .map_err(|_| ApiError::unavailable("a key check was cancelled"))??;
+    if !node.storage.keys.publish(caller.address, kind, &upload).await? {
+        return Err(ApiError::unauthorized());
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET /v2/keys`
+pub async fn count(
+    State(node): State<AppState>,
+    Query(query): Query<IdentityQuery>,
+    Caller(caller): Caller,
+) -> Result<Json<KeyCountOut>, ApiError> {
+    let kind = identity_kind(query.identity.as_deref())?;
+    let left = node.storage.keys.count(caller.address, kind).await?;
+    Ok(Json(KeyCountOut { count: left.ec, pq_count: left.kyber }))
+}
+
+/// `POST /v2/keys/check`: does the client know the same repeated-use keys?
+pub async fn check(
+    State(node): State<AppState>,
+    Caller(caller): Caller,
+    JsonBody(body): JsonBody<KeyCheckIn>,
+) -> Result<StatusCode, ApiError> {
+    let kind = identity_kind(Some(&body.identity_type))?;
+    if body.digest.0.len() != DIGEST_BYTES {
+        return Err(ApiError::unprocessable("digest", "a digest has 32 bytes"));
+    }
+    let account = node.relay.accounts.find(&ServiceId::Aci(caller.address.aci)).await?;
+    let account = account.ok_or(ApiError::unauthorized())?;
+    let keys = node.storage.keys.find_signed(caller.address, kind).await?;
+    let same = keys.is_some_and(|keys| {
+        repeated_use_digest(account.identity(kind), &keys.signed, &keys.last_resort)[..] == body.digest.0[..]
+    });
+    Ok(if same { StatusCode::OK } else { StatusCode::CONFLICT })
+}
+
+/// `GET /v2/keys/{serviceId}/{deviceId}`, where the device may be `*` for all.
+pub async fn take(
+    State(node): State<AppState>,
+    Path((target, device)): Path<(String, String)>,
+    OptionalCaller(caller): OptionalCaller,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let target = service_id(&target)?;
+    let selector = match device.as_str() {
+        "*" => BundleSelector::All,
+        device => BundleSelector::One(device_id(device)?),
+    };
+    let bundles = take_reachable(&node, &target, selector, caller.as_ref(), &headers).await?;
+    // A stranger is not told which devices there are.
+    bundles.ok_or_else(|| if caller.is_some() { ApiError::not_found() } else { ApiError::unauthorized() })
+}
+
+async fn take_reachable(
+    node: &Node,
+    target: &ServiceId,
+    selector: BundleSelector,
+    caller: Option<&Authenticated>,
+    headers: &HeaderMap,
+) -> Result<Option<Response>, ApiError> {
+    let account = reach(node, target, caller, headers).await?;
+    node.fetch_limit.check(caller.map(|caller| caller.address), account.aci)?;
+    let kind = IdentityKind::from(target);
+    let taken = directory::take_bundles(&node.storage.keys, &account, kind, selector).await?;
+    let Some(taken) = taken else { return Ok(None) };
+    let body = serde_json::to_vec(&BundlesOut::from(&taken))
+        .map_err(|_| ApiError::unavailable("a bundle could not be written as JSON"))?;
+    let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    Ok(Some((json, body).into_response()))
+}
+
+const DIGEST_BYTES: usize = 32;

@@ -1,0 +1,62 @@
+//! `GET /v1/messages` and `DELETE /v1/messages/uuid/{guid}`: the queue without a WebSocket, for clients woken by push.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use keys_schema::proto::Envelope;
+use prost::Message;
+use uuid::Uuid;
+
+use crate::domain::{Acknowledgement, MailboxId, PageLimit, Queued, Seq, ServiceId};
+
+use super::envelope::{guid, seq_of};
+use super::error::ApiError;
+use super::extract::Caller;
+use super::state::AppState;
+use super::wire::messages::{FetchOut, FetchedOut};
+
+/// The oldest queued envelopes. The same ones come again until they are deleted.
+pub async fn fetch(State(node): State<AppState>, Caller(caller): Caller) -> Result<Json<FetchOut>, ApiError> {
+    let page = node.relay.pending(caller.mailbox, Seq::START, PAGE).await?;
+    let more = match page.last() {
+        Some(last) => !node.relay.pending(caller.mailbox, last.seq, ONE).await?.is_empty(),
+        None => false,
+    };
+    let messages = page.into_iter().filter_map(|queued| fetched(caller.mailbox, queued)).collect();
+    Ok(Json(FetchOut { messages, more }))
+}
+
+/// Acknowledges one envelope of the caller's own queue. One that is not there is as good as deleted.
+pub async fn delete(
+    State(node): State<AppState>,
+    Caller(caller): Caller,
+    Path(guid): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let guid = Uuid::try_parse(&guid).map_err(|_| ApiError::unprocessable("guid", "a guid is a UUID"))?;
+    if let Some(seq) = seq_of(caller.mailbox, guid) {
+        let account = node.relay.accounts.find(&ServiceId::Aci(caller.address.aci)).await?;
+        let account = account.ok_or(ApiError::unauthorized())?;
+        let acknowledgement = Acknowledgement { mailbox: caller.mailbox, seq };
+        node.relay.acknowledge_durably(&account, acknowledgement).await?;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn fetched(mailbox: MailboxId, queued: Queued) -> Option<FetchedOut> {
+    let envelope = Envelope::decode(queued.content).ok()?;
+    Some(FetchedOut {
+        guid: guid(mailbox, queued.seq).to_string(),
+        kind: envelope.r#type.unwrap_or_default(),
+        timestamp: envelope.timestamp.unwrap_or_default(),
+        server_timestamp: envelope.server_timestamp.unwrap_or_default(),
+        source_uuid: envelope.source_service_id,
+        source_device: envelope.source_device,
+        destination_uuid: envelope.destination_service_id.unwrap_or_default(),
+        content: envelope.content.unwrap_or_default().to_vec(),
+        urgent: envelope.urgent.unwrap_or(true),
+        story: envelope.story.unwrap_or(false),
+    })
+}
+
+const PAGE: PageLimit = PageLimit { envelopes: 100, bytes: 1024 * 1024 };
+const ONE: PageLimit = PageLimit { envelopes: 1, bytes: 1 };

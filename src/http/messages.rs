@@ -1,0 +1,140 @@
+//! `PUT /v1/messages/{destination}`: a send to the devices of one account.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use crate::auth::Authenticated;
+use crate::domain::{Account, DeviceId, IdentityKind, ServiceId};
+use crate::relay::{DeviceMismatch, OutgoingCopy, SendOutcome};
+
+use super::envelope::EnvelopeHead;
+use super::error::ApiError;
+use super::extract::{OptionalCaller, service_id};
+use super::reach::reach;
+use super::state::{AppState, Node};
+use super::wire::messages::{MismatchedDevicesOut, SendBody, SendOut, StaleDevicesOut, parse_send};
+
+/// `?story=`
+#[derive(Deserialize)]
+pub struct SendQuery {
+    #[serde(default)]
+    story: bool,
+}
+
+/// The success status is a promise: every copy is durable, or, if online-only, was given to the connections there are.
+pub async fn send(
+    State(node): State<AppState>,
+    Path(destination): Path<String>,
+    Query(query): Query<SendQuery>,
+    OptionalCaller(caller): OptionalCaller,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let destination = service_id(&destination)?;
+    let body = parse_send(&body)?;
+    let caller = caller.filter(|_| !query.story);
+    let Some(account) = recipient(&node, &destination, query.story, caller.as_ref(), &headers).await? else {
+        // A story is accepted for whatever account, so that it cannot be used to ask who has one.
+        return Ok(Json(SendOut { needs_sync: false }).into_response());
+    };
+    if caller.is_none() && body.messages.iter().any(|message| message.kind.needs_source()) {
+        return Err(ApiError::unprocessable("type_needs_source", "an anonymous send carries messages of type 6"));
+    }
+    let own = caller.as_ref().filter(|caller| caller.address.aci == account.aci);
+    if own.is_some() && destination.is_pni() {
+        return Err(ApiError::forbidden("own_pni", "a message to oneself goes to the ACI"));
+    }
+    let needs_sync = match &caller {
+        Some(caller) if own.is_none() => has_other_devices(&node, caller).await?,
+        _ => false,
+    };
+    let sender = own.map(|caller| caller.address.device_id);
+    let online = body.online;
+    let copies = copies(&node, &destination, query.story, caller.as_ref(), body);
+    match node.relay.send(account, IdentityKind::from(&destination), copies, sender, online).await? {
+        SendOutcome::Accepted => Ok(Json(SendOut { needs_sync }).into_response()),
+        SendOutcome::Mismatch(mismatch) => Ok(mismatch_response(mismatch)),
+        SendOutcome::TooLarge => Err(ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "content_too_large",
+            "the content for one device has at most 96 KiB",
+        )),
+        SendOutcome::QueueFull => Err(ApiError::too_many(
+            "queue_full",
+            "a device of the recipient has no room for more until it connects",
+            QUEUE_FULL_RETRY_SECS,
+        )),
+        SendOutcome::UnknownAccount if caller.is_some() => Err(ApiError::not_found()),
+        SendOutcome::UnknownAccount => Err(ApiError::unauthorized()),
+    }
+}
+
+/// The account that is written to; `None` for a story to an account that does not exist.
+async fn recipient(
+    node: &Node,
+    destination: &ServiceId,
+    story: bool,
+    caller: Option<&Authenticated>,
+    headers: &HeaderMap,
+) -> Result<Option<Arc<Account>>, ApiError> {
+    if story {
+        return Ok(node.relay.accounts.find(destination).await?);
+    }
+    reach(node, destination, caller, headers).await.map(Some)
+}
+
+async fn has_other_devices(node: &Node, caller: &Authenticated) -> Result<bool, ApiError> {
+    let account = node.relay.accounts.find(&ServiceId::Aci(caller.address.aci)).await?;
+    Ok(account.is_some_and(|account| account.devices.len() > 1))
+}
+
+fn copies(
+    node: &Node,
+    destination: &ServiceId,
+    story: bool,
+    caller: Option<&Authenticated>,
+    body: SendBody,
+) -> Vec<OutgoingCopy> {
+    let accepted = node.clock.now();
+    let head = EnvelopeHead {
+        source: caller.map(|caller| caller.address),
+        destination: *destination,
+        client_millis: body.timestamp.unwrap_or_else(|| u64::try_from(accepted.0).unwrap_or(0)),
+        accepted,
+        urgent: body.urgent,
+        story,
+    };
+    body.messages
+        .into_iter()
+        .map(|message| OutgoingCopy {
+            device_id: message.device_id,
+            registration_id: message.registration_id,
+            content_bytes: message.content.len(),
+            envelope: head.with_content(message.kind, message.content),
+        })
+        .collect()
+}
+
+fn mismatch_response(mismatch: DeviceMismatch) -> Response {
+    match mismatch {
+        DeviceMismatch::Stale(devices) => {
+            (StatusCode::GONE, Json(StaleDevicesOut { stale_devices: numbers(&devices) })).into_response()
+        }
+        DeviceMismatch::Other { missing, extra } => {
+            let body = MismatchedDevicesOut { missing_devices: numbers(&missing), extra_devices: numbers(&extra) };
+            (StatusCode::CONFLICT, Json(body)).into_response()
+        }
+    }
+}
+
+fn numbers(devices: &[DeviceId]) -> Vec<u8> {
+    devices.iter().map(|device| device.get()).collect()
+}
+
+const QUEUE_FULL_RETRY_SECS: u64 = 600;

@@ -1,0 +1,44 @@
+//! Who may reach an account: a caller with an account of its own, or a stranger with the right access key.
+//!
+//! A stranger learns nothing from a refusal: an unknown account, a PNI, an account without a key and a wrong key all
+//! answer 401.
+
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+
+use crate::auth::{Authenticated, allows_unidentified};
+use crate::domain::{AccessKey, Account, ServiceId};
+
+use super::error::ApiError;
+use super::extract::AnonymousAccess;
+use super::state::Node;
+
+/// The account, if this caller may reach it.
+pub async fn reach(
+    node: &Node,
+    target: &ServiceId,
+    caller: Option<&Authenticated>,
+    headers: &HeaderMap,
+) -> Result<Arc<Account>, ApiError> {
+    let shown = AnonymousAccess::from_headers(headers);
+    let group_token = headers_show_group_token(&shown);
+    if group_token && (caller.is_some() || shown.as_ref().is_ok_and(|shown| shown.key.is_some())) {
+        return Err(ApiError::bad_request("two_authorizations", "show a group send token or another proof, not both"));
+    }
+    if caller.is_some() {
+        return node.relay.accounts.find(target).await?.ok_or(ApiError::not_found());
+    }
+    // Group send tokens cannot be verified here (they need zkgroup); clients fall back when one is refused.
+    let key = shown?.key.ok_or(ApiError::unauthorized())?;
+    let account = node.relay.accounts.find(target).await?;
+    account.filter(|account| may_reach(node, target, account, &key)).ok_or(ApiError::unauthorized())
+}
+
+fn may_reach(node: &Node, target: &ServiceId, account: &Account, key: &AccessKey) -> bool {
+    !target.is_pni() && allows_unidentified(&node.secrets, account, key)
+}
+
+fn headers_show_group_token(shown: &Result<AnonymousAccess, ApiError>) -> bool {
+    shown.as_ref().is_ok_and(|shown| shown.group_token)
+}

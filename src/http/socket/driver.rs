@@ -1,0 +1,480 @@
+//! Runs one WebSocket until its end.
+//!
+//! One task does everything: it reads frames, hands requests to the tunnel, feeds answers and envelopes to the socket as
+//! long as the socket takes them, and flushes once for all that was ready. Nothing here waits for one thing while
+//! another could go on, except that acknowledgements are handed to the writer before anything else is read.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use tokio::time::{Instant, Sleep};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::auth::Authenticated;
+use crate::domain::{Acknowledgement, Queued};
+use crate::http::envelope::{guid, is_story, with_guid};
+use crate::http::state::AppState;
+use crate::http::transport::Transport;
+use crate::relay::presence::{Bell, Dismissal, Rung};
+use crate::relay::session::{Session, Step};
+use crate::storage::StorageError;
+use crate::telemetry::metrics;
+use crate::wakeup::ConnectionId;
+
+use super::frame::{Frame, parse_frame, push};
+use super::tunnel::Tunnel;
+
+/// One socket.
+pub(super) struct Driver {
+    node: AppState,
+    socket: WebSocketStream<Transport>,
+    tunnel: Tunnel,
+    delivery: Option<Box<Delivery>>,
+    /// Requests of the client that are being answered.
+    answering: FuturesUnordered<BoxFuture<'static, Option<Bytes>>>,
+    /// Messages to the client that are not envelopes.
+    outgoing: VecDeque<Message>,
+    /// Something was given to the socket and not flushed.
+    unflushed: bool,
+    heard: Instant,
+    asked: Option<Instant>,
+    /// Since when the socket has not taken what there was for it.
+    blocked: Option<Instant>,
+    look_at_clock: Pin<Box<Sleep>>,
+}
+
+/// What a device's socket has beside requests: its queue.
+pub(super) struct Delivery {
+    device: Arc<Authenticated>,
+    connection: ConnectionId,
+    bell: Arc<Bell>,
+    stories: bool,
+    /// `None` until the head of the mailbox is known.
+    session: Option<Session>,
+    online: VecDeque<Bytes>,
+    reading: Option<BoxFuture<'static, Read>>,
+    acknowledged: Vec<Acknowledgement>,
+}
+
+enum Read {
+    Head(Result<Option<Session>, StorageError>),
+    Page(Result<Vec<Queued>, StorageError>),
+}
+
+/// Why a socket ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The client said goodbye, or is gone.
+    Left,
+    Dismissed(Dismissal),
+    Stopping,
+    /// A full window, or a full socket, for too long.
+    Stalled,
+    /// Nothing was heard, not even an answer to a ping.
+    Silent,
+    BadFrame,
+    TooLarge,
+    BadProtocol,
+}
+
+impl End {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Dismissed(Dismissal::Displaced) => "displaced",
+            Self::Dismissed(Dismissal::CredentialsDead) => "credentials_dead",
+            Self::Stopping => "stopping",
+            Self::Stalled => "stalled",
+            Self::Silent => "silent",
+            Self::BadFrame => "bad_frame",
+            Self::TooLarge => "too_large",
+            Self::BadProtocol => "bad_protocol",
+        }
+    }
+
+    /// What the client is told; `None` if nobody listens.
+    fn close_frame(self) -> Option<CloseFrame> {
+        let (code, reason) = match self {
+            Self::Left | Self::Silent => return None,
+            Self::Dismissed(Dismissal::Displaced) => (4409, "Connected elsewhere"),
+            Self::Dismissed(Dismissal::CredentialsDead) => (4401, "Reauthentication required"),
+            Self::Stopping => (1012, "Service restart"),
+            Self::Stalled => (1008, "Too slow"),
+            Self::BadFrame => (1007, "Not a message of the wire"),
+            Self::TooLarge => (1009, "Message too large"),
+            Self::BadProtocol => (1002, "Not the WebSocket protocol"),
+        };
+        Some(CloseFrame { code: CloseCode::from(code), reason: reason.into() })
+    }
+}
+
+/// What the loop does outside of polling.
+enum Turn {
+    HandOverAcknowledgements,
+    End(End),
+}
+
+impl Driver {
+    pub(super) fn new(
+        node: AppState,
+        socket: WebSocketStream<Transport>,
+        tunnel: Tunnel,
+        delivery: Option<Delivery>,
+    ) -> Self {
+        Self {
+            node,
+            socket,
+            tunnel,
+            delivery: delivery.map(Box::new),
+            answering: FuturesUnordered::new(),
+            outgoing: VecDeque::new(),
+            unflushed: false,
+            heard: Instant::now(),
+            asked: None,
+            blocked: None,
+            look_at_clock: Box::pin(tokio::time::sleep(LOOK_AT_CLOCK)),
+        }
+    }
+
+    /// Runs until the socket is closed.
+    pub(super) async fn run(mut self) {
+        let kind = if self.tunnel.principal().is_some() { "device" } else { "anonymous" };
+        metrics::socket_opened(kind);
+        let stop = self.node.stop.clone();
+        let mut stopping = pin!(stop.cancelled());
+        let end = loop {
+            match poll_fn(|cx| self.poll_turn(cx, stopping.as_mut())).await {
+                Turn::HandOverAcknowledgements => self.hand_over_acknowledgements().await,
+                Turn::End(end) => break end,
+            }
+        };
+        Box::pin(self.finish(end)).await;
+        metrics::socket_closed(kind, end.label());
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>, stopping: Pin<&mut impl Future<Output = ()>>) -> Poll<Turn> {
+        if stopping.poll(cx).is_ready() {
+            return Poll::Ready(Turn::End(End::Stopping));
+        }
+        // As long as anything moves, go round again; a socket that is never idle leaves through the runtime's budget,
+        // which makes reads pend.
+        loop {
+            let mut moved = false;
+            if let Some(end) = self.poll_delivery(cx, &mut moved) {
+                return Poll::Ready(Turn::End(end));
+            }
+            while let Poll::Ready(Some(answer)) = Pin::new(&mut self.answering).poll_next(cx) {
+                self.outgoing.extend(answer.map(Message::Binary));
+                moved = true;
+            }
+            match self.poll_incoming(cx, &mut moved) {
+                Some(Turn::End(end)) => return Poll::Ready(Turn::End(end)),
+                Some(turn) => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Ready(turn);
+                }
+                None => {}
+            }
+            if let Err(end) = self.poll_outgoing(cx, &mut moved) {
+                return Poll::Ready(Turn::End(end));
+            }
+            if let Some(end) = self.poll_clock(cx) {
+                return Poll::Ready(Turn::End(end));
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Bell and reads from storage.
+    fn poll_delivery(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
+        let delivery = self.delivery.as_mut()?;
+        if let Some(reading) = delivery.reading.as_mut()
+            && let Poll::Ready(read) = reading.as_mut().poll(cx)
+        {
+            *moved = true;
+            delivery.reading = None;
+            match read {
+                Read::Head(Ok(Some(session))) => delivery.session = Some(session),
+                Read::Head(Ok(None)) => return Some(End::Dismissed(Dismissal::CredentialsDead)),
+                // The client comes again; meanwhile storage may recover.
+                Read::Head(Err(error)) => {
+                    tracing::error!(cause = error.log_safe_cause(), "a session could not begin");
+                    return Some(End::Stopping);
+                }
+                Read::Page(Ok(page)) => delivery.session.as_mut()?.page_read(page),
+                Read::Page(Err(error)) => {
+                    tracing::warn!(cause = error.log_safe_cause(), "a page of a queue could not be read");
+                    delivery.session.as_mut()?.page_failed();
+                    // Asked for again after a pause, so that a broken storage is not hammered.
+                    delivery.reading = Some(Box::pin(async {
+                        tokio::time::sleep(READ_AGAIN).await;
+                        Read::Page(Ok(vec![]))
+                    }));
+                }
+            }
+        }
+        // Before the head is known nothing is taken from the bell: it keeps what arrives.
+        let session = delivery.session.as_mut()?;
+        if let Some(Rung { arrived, head, look, online, dismissed }) =
+            delivery.bell.answer(cx.waker(), std::time::Instant::now())
+        {
+            if let Some(dismissed) = dismissed {
+                return Some(End::Dismissed(dismissed));
+            }
+            *moved = true;
+            session.arrived(arrived, head, look);
+            delivery.online.extend(online);
+        }
+        None
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<Turn> {
+        loop {
+            let waiting = self.outgoing.len() + self.answering.len();
+            if waiting >= MAX_REQUESTS {
+                return None;
+            }
+            if self.delivery.as_ref().is_some_and(|delivery| delivery.acknowledged.len() >= MAX_ACKNOWLEDGED) {
+                return Some(Turn::HandOverAcknowledgements);
+            }
+            let message = match Pin::new(&mut self.socket).poll_next(cx) {
+                Poll::Pending => break,
+                Poll::Ready(None) => return Some(Turn::End(End::Left)),
+                Poll::Ready(Some(Err(error))) => return Some(Turn::End(end_of(&error))),
+                Poll::Ready(Some(Ok(message))) => message,
+            };
+            *moved = true;
+            self.heard = Instant::now();
+            self.asked = None;
+            match message {
+                Message::Binary(bytes) => {
+                    if let Err(end) = self.take_frame(bytes) {
+                        return Some(Turn::End(end));
+                    }
+                }
+                // The answer is in the socket already and wants to be flushed.
+                Message::Ping(_) => self.unflushed = true,
+                Message::Close(_) => return Some(Turn::End(End::Left)),
+                // Text carries nothing on this wire.
+                Message::Text(_) | Message::Pong(_) | Message::Frame(_) => {}
+            }
+        }
+        let acknowledged = self.delivery.as_ref().is_some_and(|delivery| !delivery.acknowledged.is_empty());
+        acknowledged.then_some(Turn::HandOverAcknowledgements)
+    }
+
+    fn take_frame(&mut self, bytes: Bytes) -> Result<(), End> {
+        match parse_frame(bytes).map_err(|_| End::BadFrame)? {
+            Frame::Request(request) => self.answering.push(self.tunnel.call(request)),
+            Frame::Answer { id, status } => {
+                if let Some(delivery) = self.delivery.as_mut() {
+                    delivery.answered(id, status);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_outgoing(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Result<(), End> {
+        loop {
+            if Pin::new(&mut self.socket).poll_ready(cx).map_err(|error| end_of(&error))?.is_pending() {
+                self.blocked.get_or_insert_with(Instant::now);
+                return Ok(());
+            }
+            self.blocked = None;
+            let Some(message) = self.next_message() else { break };
+            Pin::new(&mut self.socket).start_send(message).map_err(|error| end_of(&error))?;
+            self.unflushed = true;
+            *moved = true;
+        }
+        if self.unflushed {
+            match Pin::new(&mut self.socket).poll_flush(cx).map_err(|error| end_of(&error))? {
+                Poll::Ready(()) => {
+                    self.unflushed = false;
+                    self.blocked = None;
+                }
+                Poll::Pending => {
+                    self.blocked.get_or_insert_with(Instant::now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn next_message(&mut self) -> Option<Message> {
+        if let Some(message) = self.outgoing.pop_front() {
+            return Some(message);
+        }
+        self.delivery.as_mut()?.next_message(&self.node)
+    }
+
+    fn poll_clock(&mut self, cx: &mut Context<'_>) -> Option<End> {
+        if self.look_at_clock.as_mut().poll(cx).is_pending() {
+            return None;
+        }
+        let now = Instant::now();
+        self.look_at_clock.as_mut().reset(now + LOOK_AT_CLOCK);
+        cx.waker().wake_by_ref();
+        let session = self.delivery.as_ref().and_then(|delivery| delivery.session.as_ref());
+        let stalled_after = self.node.sockets.session.stalled;
+        if session.is_some_and(|session| session.is_stalled(now.into_std()))
+            || self.blocked.is_some_and(|since| now - since >= stalled_after)
+        {
+            return Some(End::Stalled);
+        }
+        let silence = now - self.heard;
+        // With envelopes under way a dead connection must be found sooner: they could go to another one.
+        let awaiting = session.is_some_and(Session::awaits_answers);
+        let patience = if awaiting { AWAITING_SILENCE } else { self.node.sockets.idle };
+        if silence >= patience {
+            return Some(End::Silent);
+        }
+        let ask_after = if awaiting { ASK_WHEN_AWAITING } else { self.node.sockets.idle / 3 * 2 };
+        if silence >= ask_after && self.asked.is_none() {
+            self.asked = Some(now);
+            self.outgoing.push_back(Message::Ping(Bytes::new()));
+        }
+        None
+    }
+
+    async fn hand_over_acknowledgements(&mut self) {
+        if let Some(delivery) = self.delivery.as_mut() {
+            let acknowledged = std::mem::take(&mut delivery.acknowledged);
+            self.node.relay.writer.acknowledge(delivery.device.address.aci, acknowledged).await;
+        }
+    }
+
+    /// Says goodbye. When the client has said it first, the answer leaves after its acknowledgements are durable.
+    async fn finish(mut self, end: End) {
+        if let Some(frame) = end.close_frame() {
+            let goodbye = async {
+                self.socket.send(Message::Close(Some(frame))).await?;
+                // What was under way in the other direction may still hold acknowledgements.
+                while let Some(message) = self.socket.next().await {
+                    if let (Message::Binary(bytes), Some(delivery)) = (message?, self.delivery.as_mut())
+                        && end == End::Stopping
+                        && let Ok(Frame::Answer { id, status }) = parse_frame(bytes)
+                    {
+                        delivery.answered(id, status);
+                    }
+                }
+                Ok::<(), Error>(())
+            };
+            let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        }
+        if let Some(mut delivery) = self.delivery.take() {
+            let acknowledged = std::mem::take(&mut delivery.acknowledged);
+            // If it fails, the envelopes are delivered again.
+            let _ =
+                self.node.relay.writer.acknowledge_durably(delivery.device.address.aci, acknowledged).await;
+            self.node.relay.presence.leave(delivery.device.mailbox, delivery.connection);
+        }
+        if end == End::Left {
+            let _ = tokio::time::timeout(GOODBYE, self.socket.flush()).await;
+        }
+    }
+}
+
+impl Delivery {
+    /// Enters the connection before the queue is looked at: what is committed in between rings the bell.
+    pub(super) fn begin(node: &AppState, device: &Arc<Authenticated>, stories: bool) -> Self {
+        let mailbox = device.mailbox;
+        let (connection, bell) = node.relay.connect(mailbox);
+        let reading = {
+            let node = Arc::clone(node);
+            Box::pin(async move {
+                let head = node.relay.head(mailbox).await;
+                Read::Head(head.map(|head| {
+                    head.map(|head| Session::new(node.sockets.session, head, std::time::Instant::now()))
+                }))
+            })
+        };
+        Self {
+            device: Arc::clone(device),
+            connection,
+            bell,
+            stories,
+            session: None,
+            online: VecDeque::new(),
+            reading: Some(reading),
+            acknowledged: Vec::new(),
+        }
+    }
+
+    fn answered(&mut self, id: u64, status: u32) {
+        let answered = self.session.as_mut().and_then(|session| session.answered(id, status, std::time::Instant::now()));
+        let mailbox = self.device.mailbox;
+        self.acknowledged.extend(answered.map(|seq| Acknowledgement { mailbox, seq }));
+    }
+
+    fn next_message(&mut self, node: &AppState) -> Option<Message> {
+        let session = self.session.as_mut()?;
+        let now = node.clock.now().0;
+        if let Some(content) = self.online.pop_front() {
+            metrics::pushed("online");
+            return Some(Message::Binary(push(session.request_id(), MESSAGE_PATH, now, Some(content))));
+        }
+        let mailbox = self.device.mailbox;
+        loop {
+            match session.step(std::time::Instant::now()) {
+                Step::Wait => return None,
+                Step::Read { after } => {
+                    let (node, limit) = (Arc::clone(node), session.page_limit());
+                    self.reading =
+                        Some(Box::pin(async move { Read::Page(node.relay.pending(mailbox, after, limit).await) }));
+                    // Polled in the next round, which begins because a message was asked for.
+                    return None;
+                }
+                Step::AnnounceEmpty { request } => {
+                    return Some(Message::Binary(push(request, QUEUE_EMPTY_PATH, now, None)));
+                }
+                Step::Push { request, seq, content, .. } if !self.stories && is_story(&content) => {
+                    // A client that does not want stories never sees them, so the server acknowledges in its place.
+                    if session.answered(request, 200, std::time::Instant::now()).is_some() {
+                        self.acknowledged.push(Acknowledgement { mailbox, seq });
+                    }
+                }
+                Step::Push { request, seq, content, from_memory } => {
+                    metrics::pushed(if from_memory { "memory" } else { "storage" });
+                    let envelope = with_guid(&content, guid(mailbox, seq));
+                    return Some(Message::Binary(push(request, MESSAGE_PATH, now, Some(envelope))));
+                }
+            }
+        }
+    }
+}
+
+fn end_of(error: &Error) -> End {
+    match error {
+        Error::ConnectionClosed | Error::AlreadyClosed | Error::Io(_) | Error::Tls(_) => End::Left,
+        Error::Capacity(_) => End::TooLarge,
+        Error::Utf8(_) => End::BadFrame,
+        _ => End::BadProtocol,
+    }
+}
+
+const MESSAGE_PATH: &str = "/api/v1/message";
+const QUEUE_EMPTY_PATH: &str = "/api/v1/queue/empty";
+/// Requests of one socket that are answered at the same time; more wait in the socket.
+const MAX_REQUESTS: usize = 32;
+const MAX_ACKNOWLEDGED: usize = 256;
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(5);
+/// With envelopes under way: when to ask for a sign of life, and when to stop believing in one. A half-open connection
+/// is found within 45 seconds.
+const ASK_WHEN_AWAITING: Duration = Duration::from_secs(15);
+const AWAITING_SILENCE: Duration = Duration::from_secs(40);
+const READ_AGAIN: Duration = Duration::from_secs(1);
+const GOODBYE: Duration = Duration::from_secs(2);

@@ -1,0 +1,92 @@
+//! `/v1/verification/session`: a client proves a number.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use crate::accounts::{CodeRefused, SessionId, Transport, Verifier};
+use crate::auth::Number;
+use crate::domain::VerificationSession;
+
+use super::error::ApiError;
+use super::extract::JsonBody;
+use super::state::{AppState, Node};
+use super::wire::registration::{CodeIn, CodeRequestIn, SessionIn, SessionOut};
+
+/// `POST /v1/verification/session`
+pub async fn open(
+    State(node): State<AppState>,
+    JsonBody(body): JsonBody<SessionIn>,
+) -> Result<Json<SessionOut>, ApiError> {
+    if !node.registration_open {
+        return Err(ApiError::forbidden("registration_closed", "this server takes no registrations"));
+    }
+    let number = Number::parse(&body.number)
+        .map_err(|_| ApiError::bad_request("number", "a number is + and 5 to 15 digits"))?;
+    let (id, session) = node.verifier.open(&number).await?;
+    Ok(Json(SessionOut::new(&id, &session)))
+}
+
+/// `PATCH /v1/verification/session/{id}`: answers to challenges. None are asked for, so none are looked at.
+pub async fn update(
+    State(node): State<AppState>,
+    Path(id): Path<String>,
+    JsonBody(_): JsonBody<serde_json::Map<String, serde_json::Value>>,
+) -> Result<Json<SessionOut>, ApiError> {
+    show(State(node), Path(id)).await
+}
+
+/// `GET /v1/verification/session/{id}`
+pub async fn show(State(node): State<AppState>, Path(id): Path<String>) -> Result<Json<SessionOut>, ApiError> {
+    let (id, session) = find(&node, &id).await?;
+    Ok(Json(SessionOut::new(&id, &session)))
+}
+
+/// `POST /v1/verification/session/{id}/code`
+pub async fn send_code(
+    State(node): State<AppState>,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody<CodeRequestIn>,
+) -> Result<Response, ApiError> {
+    let transport = match body.transport.as_str() {
+        "sms" => Transport::Sms,
+        "voice" => Transport::Voice,
+        _ => return Err(ApiError::unprocessable("transport", "a code is sent by sms or voice")),
+    };
+    let (id, session) = find(&node, &id).await?;
+    if session.verified {
+        return Ok((StatusCode::CONFLICT, Json(SessionOut::new(&id, &session))).into_response());
+    }
+    match node.verifier.send_code(&id, &session, transport).await {
+        Ok(()) => Ok(Json(SessionOut::new(&id, &session)).into_response()),
+        Err(CodeRefused::Transport) => {
+            Ok((StatusCode::IM_A_TEAPOT, Json(SessionOut::new(&id, &session))).into_response())
+        }
+        Err(CodeRefused::Unavailable) => Err(ApiError::unavailable("no code could be sent")),
+    }
+}
+
+/// `PUT /v1/verification/session/{id}/code`. A wrong code is a success that leaves the session unverified.
+pub async fn try_code(
+    State(node): State<AppState>,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody<CodeIn>,
+) -> Result<Response, ApiError> {
+    let (id, session) = find(&node, &id).await?;
+    if session.verified {
+        return Ok((StatusCode::CONFLICT, Json(SessionOut::new(&id, &session))).into_response());
+    }
+    if session.attempts >= Verifier::MAX_ATTEMPTS {
+        return Ok((StatusCode::CONFLICT, Json(SessionOut::new(&id, &session))).into_response());
+    }
+    let session = node.verifier.try_code(&id, &session, &body.code).await?.ok_or(ApiError::not_found())?;
+    Ok(Json(SessionOut::new(&id, &session)).into_response())
+}
+
+async fn find(node: &Node, id: &str) -> Result<(SessionId, VerificationSession), ApiError> {
+    let id = SessionId::parse(id)
+        .ok_or(ApiError::unprocessable("session_id", "this is not the id of a verification session"))?;
+    let session = node.verifier.find(&id).await?.ok_or(ApiError::not_found())?;
+    Ok((id, session))
+}

@@ -1,0 +1,10 @@
+//! JSON bodies as they are on the wire, and their way to and from domain types.
+//!
+//! Unknown fields are ignored and absent options may be `null`: stock clients send both. A body becomes domain types in
+//! one step, all of it or nothing.
+
+pub mod account;
+pub mod base64_bytes;
+pub mod keys;
+pub mod messages;
+pub mod registration;

@@ -1,0 +1,4 @@
+import { tell } from './stories.mjs';
+import { sqliteOneNode } from './support/setups.mjs';
+
+tell(sqliteOneNode);
