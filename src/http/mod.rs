@@ -1,18 +1,21 @@
 //! HTTP and WebSocket: what is on the wire, and nothing else.
 //!
-//! [`routes`] is the one list of what there is. A request reaches its handler by plain HTTP or through a WebSocket
-//! ([`socket`]); the handler cannot tell, and need not.
+//! [`listener`] accepts connections and [`routes`] is the one list of what they may ask. A request reaches its handler by
+//! plain HTTP or through a WebSocket (`socket/`); the handler cannot tell, and need not.
 
+pub mod admin;
 pub mod error;
 pub mod fetch_limit;
+pub mod health;
+pub mod listener;
 pub mod routes;
 pub mod state;
+pub mod transport;
 pub mod wire;
 
 mod accounts;
 mod envelope;
 mod extract;
-mod health;
 mod keys;
 mod mailbox;
 mod messages;
@@ -21,4 +24,4 @@ mod registration;
 mod socket;
 mod verification;
 
-pub use socket::frame::parse_frame;
+pub use socket::frame::{Frame, InnerRequest, parse_frame};

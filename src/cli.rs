@@ -1,0 +1,236 @@
+//! The command line. Flags are the last layer of the settings and know nothing of their meaning.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use toml::Value;
+
+use crate::config::{Flag, Sources};
+
+/// A self-hosted key directory and blind message relay for clients that speak the Signal protocol.
+#[derive(Parser)]
+#[command(name = "blind-relay", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Settings that every command shares.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// What to do. Without one: serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Subcommand)]
+pub enum Command {
+    /// Run the server (what happens without a command).
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve,
+    /// Bring the database's tables to this version, take the last step back, or show where they are.
+    Migrate {
+        /// Which way.
+        #[command(subcommand)]
+        step: MigrateStep,
+    },
+    /// Check configuration, data directory, database, Redis, TLS, clock and limits, and say how to mend what is wrong.
+    Doctor,
+    /// Print the configuration in effect, where each value came from, and no secrets.
+    Config,
+}
+
+/// Which way to migrate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum MigrateStep {
+    /// Apply what is missing.
+    Up,
+    /// Undo the last step. What only that step's tables held is lost.
+    Down,
+    /// Show what is applied and what is missing.
+    Status,
+}
+
+/// Settings as flags. What has none here is set in the file or the environment.
+#[derive(Args, Default)]
+pub struct SettingsArgs {
+    /// Read settings from this TOML file [env: BLIND_RELAY_CONFIG].
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen there; may be repeated [default: 127.0.0.1:8080]. Port 0 picks a free port.
+    #[arg(long, global = true, value_name = "ADDR")]
+    listen: Vec<String>,
+    /// Listen there for metrics and health [default: 127.0.0.1:9090].
+    #[arg(long, global = true, value_name = "ADDR")]
+    admin_listen: Option<String>,
+    /// Keep files in this directory [default: ./blind-relay-data].
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Use this database: sqlite:PATH or postgres://… [default: SQLite in the data directory]. A password is better given
+    /// with BLIND_RELAY_DATABASE_URL_FILE: flags can be seen by everyone on the machine.
+    #[arg(long, global = true, value_name = "URL", hide_default_value = true)]
+    database_url: Option<String>,
+    /// Join other nodes through this Redis [default: a single node].
+    #[arg(long, global = true, value_name = "URL")]
+    redis_url: Option<String>,
+    /// Serve TLS with this certificate chain (PEM).
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// Private key of the certificate (PEM, readable by its owner alone).
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// Serve TLS for localhost with a certificate made in the data directory.
+    #[arg(long, global = true)]
+    tls_self_signed: bool,
+    /// Key of the hash of phone numbers [default: the file pepper in the data directory, made when missing].
+    #[arg(long, global = true, value_name = "FILE")]
+    pepper_file: Option<String>,
+    /// Who may register: open (anyone who reaches the server) or closed. Needed if a listener is not on loopback.
+    #[arg(long, global = true, value_name = "POLICY")]
+    registration: Option<String>,
+    /// Form of the log: text or json [default: text].
+    #[arg(long, global = true, value_name = "FORM")]
+    log: Option<String>,
+}
+
+impl Cli {
+    /// What to do and the layers of settings, with this environment below the flags.
+    pub fn into_sources(self, environment: impl Iterator<Item = (OsString, OsString)>) -> (Command, Sources) {
+        let s = self.settings;
+        let mut flags = Vec::new();
+        let strings = [
+            ("admin_listen", "--admin-listen", s.admin_listen),
+            ("data_dir", "--data-dir", s.data_dir),
+            ("database_url", "--database-url", s.database_url),
+            ("redis_url", "--redis-url", s.redis_url),
+            ("tls_cert", "--tls-cert", s.tls_cert),
+            ("tls_key", "--tls-key", s.tls_key),
+            ("pepper_file", "--pepper-file", s.pepper_file),
+            ("registration", "--registration", s.registration),
+            ("log", "--log", s.log),
+        ];
+        for (key, name, value) in strings {
+            flags.extend(value.map(|text| Flag {
+                key,
+                name,
+                value: Value::String(text),
+            }));
+        }
+        if !s.listen.is_empty() {
+            let value = Value::Array(s.listen.into_iter().map(Value::String).collect());
+            flags.push(Flag {
+                key: "listen",
+                name: "--listen",
+                value,
+            });
+        }
+        if s.tls_self_signed {
+            flags.push(Flag {
+                key: "tls_self_signed",
+                name: "--tls-self-signed",
+                value: Value::Boolean(true),
+            });
+        }
+        let sources = Sources {
+            file: s.config,
+            environment: environment.collect(),
+            flags,
+        };
+        (self.command.unwrap_or(Command::Serve), sources)
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  blind-relay                                  Try it: HTTP on 127.0.0.1:8080, SQLite in ./blind-relay-data
+  blind-relay --tls-self-signed                The same with TLS for https://localhost:8080
+  blind-relay config > relay.toml              Write the settings to a file, to change them
+  blind-relay --config relay.toml doctor       Check them before serving
+
+Every setting also has an environment variable: `blind-relay config` lists the keys, BLIND_RELAY_ before the key in
+capitals and two underscores for the dot of a table make its name (BLIND_RELAY_QUEUE__MAX_ENVELOPES).
+
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  blind-relay serve --listen 127.0.0.1:8080
+  blind-relay serve --listen 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem --registration closed
+  BLIND_RELAY_DATABASE_URL_FILE=/run/secrets/database-url blind-relay serve --redis-url redis://cache:6379
+
+The first lines on standard output name each bound address. SIGTERM or SIGINT stops gracefully within drain_secs, a
+second one at once. SIGHUP reads the certificate again.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::config::{Config, Database, Origin, Registration, Tls, load};
+
+    fn parse(arguments: &[&str]) -> (Command, Sources) {
+        let all = ["blind-relay"].iter().chain(arguments);
+        Cli::try_parse_from(all)
+            .expect("parses")
+            .into_sources(std::iter::empty())
+    }
+
+    #[test]
+    fn is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serves_without_a_command() {
+        assert!(matches!(parse(&[]).0, Command::Serve));
+        assert!(matches!(parse(&["--listen", "127.0.0.1:0"]).0, Command::Serve));
+        assert!(matches!(
+            parse(&["migrate", "status"]).0,
+            Command::Migrate {
+                step: MigrateStep::Status
+            }
+        ));
+    }
+
+    #[test]
+    fn every_flag_reaches_its_setting_before_and_after_the_command() {
+        let flags = [
+            "--listen",
+            "0.0.0.0:1",
+            "--listen",
+            "[::1]:2",
+            "--admin-listen",
+            "127.0.0.1:3",
+            "--data-dir",
+            "d",
+            "--database-url",
+            "postgres://h/d",
+            "--redis-url",
+            "redis://h",
+            "--tls-cert",
+            "c",
+            "--tls-key",
+            "k",
+            "--pepper-file",
+            "p",
+            "--registration",
+            "closed",
+            "--log",
+            "json",
+        ];
+        for arguments in [[&["serve"], &flags[..]].concat(), [&flags[..], &["serve"]].concat()] {
+            let settings = load(parse(&arguments).1);
+            let set = settings
+                .iter()
+                .filter(|setting| setting.origin != Origin::Default)
+                .count();
+            assert_eq!(set, 10);
+            let config = Config::from_settings(settings).unwrap();
+            assert_eq!(config.listen.len(), 2);
+            assert_eq!(config.registration, Registration::Closed);
+            assert!(matches!(config.database, Database::Postgres(_)));
+        }
+        let config = Config::from_settings(load(parse(&["--tls-self-signed"]).1))
+            .ok()
+            .unwrap();
+        assert!(matches!(config.tls, Tls::SelfSigned { .. }));
+    }
+}

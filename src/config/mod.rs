@@ -1,0 +1,449 @@
+//! The settings, typed and checked once.
+//!
+//! Layers: `defaults.toml` ← file ← environment ← flags ([`layers`]). A value that cannot be used is refused at start with
+//! its key, its origin and the remedy; nothing below [`crate::server`] sees this module, parts receive values.
+
+mod layers;
+mod read;
+mod secret;
+mod show;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::secret_file;
+use read::Reader;
+
+pub use layers::{ConfigError, DEFAULTS, Flag, Origin, Problem, Setting, Settings, environment_name};
+pub use secret::{Secret, mask};
+pub use show::show;
+
+/// Everything an operator can set.
+pub struct Config {
+    /// Addresses that clients reach.
+    pub listen: Vec<SocketAddr>,
+    /// Address of metrics and health for the operator.
+    pub admin_listen: SocketAddr,
+    /// Whether `admin_listen` may be reachable from other machines.
+    pub admin_allow_remote: bool,
+    /// Directory of everything the server keeps on disk.
+    pub data_dir: PathBuf,
+    /// Where accounts, keys and queues live.
+    pub database: Database,
+    /// Connections to Postgres.
+    pub database_pool_size: u32,
+    /// Redis that joins several nodes.
+    pub redis_url: Option<Secret>,
+    /// Where the key of the number hash comes from.
+    pub pepper: Pepper,
+    /// Whether and how listeners speak TLS.
+    pub tls: Tls,
+    /// Who may register.
+    pub registration: Registration,
+    /// Form of the log.
+    pub log: LogFormat,
+    /// Level of the log, and of parts of the server.
+    pub log_level: String,
+    /// How long a stopping server takes for what is in flight.
+    pub drain: Duration,
+    /// Bounds of connections, requests and sockets.
+    pub limits: Limits,
+    /// Bounds of the queue.
+    pub queue: Queue,
+    /// How sessions deliver.
+    pub relay: Relay,
+    /// Bounds of the key directory.
+    pub keys: Keys,
+    /// Sizes of caches.
+    pub cache: Cache,
+}
+
+/// Where accounts, keys and queues live.
+#[derive(Clone)]
+pub enum Database {
+    /// One file.
+    Sqlite(PathBuf),
+    /// A Postgres URL.
+    Postgres(Secret),
+}
+
+/// Where the key of the number hash comes from.
+#[derive(Clone)]
+pub enum Pepper {
+    /// 64 hex digits.
+    Given(Secret),
+    /// A file, made when missing.
+    File(PathBuf),
+}
+
+/// Whether and how listeners speak TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Plain HTTP.
+    Off,
+    /// With these files.
+    Files {
+        /// Certificate chain, PEM.
+        cert: PathBuf,
+        /// Private key, PEM.
+        key: PathBuf,
+    },
+    /// With a certificate made in this directory.
+    SelfSigned {
+        /// Directory of the files.
+        dir: PathBuf,
+    },
+}
+
+/// Who may register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    /// Anyone who reaches the server.
+    Open,
+    /// Nobody new.
+    Closed,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines, one object a line.
+    Json,
+}
+
+/// Bounds of connections, requests and sockets.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections on all listeners together.
+    pub max_connections: usize,
+    /// For a TLS handshake, and for the head of a connection's first request.
+    pub header_timeout: Duration,
+    /// Without a request in flight.
+    pub idle_timeout: Duration,
+    /// Size of a request's headers.
+    pub max_header_bytes: u32,
+    /// Number of a request's headers.
+    pub max_headers: usize,
+    /// Size of a request's body.
+    pub max_body_bytes: usize,
+    /// Size of a message on a WebSocket.
+    pub socket_max_message_bytes: usize,
+    /// Silence after which a WebSocket counts as dead.
+    pub socket_idle: Duration,
+}
+
+/// Bounds of the queue.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    /// Envelopes that wait for one device.
+    pub max_envelopes: u32,
+    /// Bytes that wait for one device.
+    pub max_bytes: u64,
+    /// Days after which an envelope nobody fetched is dropped.
+    pub retention_days: u16,
+}
+
+/// How sessions deliver.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// After which a session looks into its queue even if nobody woke it.
+    pub fallback_tick: Duration,
+    /// Envelopes sent ahead of acknowledgements.
+    pub window_envelopes: usize,
+    /// Without an acknowledgement while envelopes wait for one.
+    pub stalled: Duration,
+}
+
+/// Bounds of the key directory.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// Prekey bundles that one caller may take from one account in an hour.
+    pub bundle_fetches_per_hour: u32,
+}
+
+/// Sizes of caches.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    /// Verified credentials.
+    pub credentials: u64,
+    /// Callers whose rate is remembered.
+    pub rate_limits: u64,
+}
+
+/// Where the layers above the defaults are.
+#[derive(Default)]
+pub struct Sources {
+    /// `--config`. Without it, `BLIND_RELAY_CONFIG`.
+    pub file: Option<PathBuf>,
+    /// The process's environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Flags of the command line.
+    pub flags: Vec<Flag>,
+}
+
+/// Merges the layers and reads secret files. What is wrong is noted in the answer; [`Config::from_settings`] refuses it.
+pub fn load(sources: Sources) -> Settings {
+    let mut settings = Settings::defaults();
+    let named = sources
+        .environment
+        .iter()
+        .find(|(name, value)| name == CONFIG_VARIABLE && !value.is_empty());
+    let (path, origin) = match (sources.file, named) {
+        (Some(path), _) => (Some(path), Origin::Flag("--config")),
+        (None, Some((_, value))) => (
+            Some(PathBuf::from(value)),
+            Origin::Environment(CONFIG_VARIABLE.to_owned()),
+        ),
+        (None, None) => (None, Origin::Default),
+    };
+    if let Some(path) = path {
+        match std::fs::read_to_string(&path) {
+            Ok(text) => settings.apply_toml(&text, &path),
+            Err(error) => {
+                let what = format!("cannot read {}: {}", path.display(), error.kind());
+                settings.problem("configuration", &origin, what, "name a file that this process may read");
+            }
+        }
+    }
+    settings.apply_environment(&sources.environment);
+    settings.apply_flags(sources.flags);
+    read_secret_files(&mut settings);
+    settings
+}
+
+/// The configuration that this text of a file makes over the defaults. Touches no file: also the one that fuzzing calls.
+pub fn parse_toml(text: &str) -> Result<Config, ConfigError> {
+    let mut settings = Settings::defaults();
+    settings.apply_toml(text, Path::new("blind-relay.toml"));
+    Config::from_settings(settings)
+}
+
+impl Config {
+    /// Types every value and checks them against each other.
+    pub fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(&mut settings);
+        let config = read_config(&mut reader);
+        if settings.problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError {
+                problems: settings.problems,
+            })
+        }
+    }
+}
+
+fn read_config(r: &mut Reader<'_>) -> Config {
+    let data_dir = r.path("data_dir").unwrap_or_else(|| {
+        r.refuse("data_dir", "empty", "name a directory, such as ./blind-relay-data");
+        PathBuf::new()
+    });
+    let listen = r.addresses("listen");
+    let config = Config {
+        admin_listen: r.address("admin_listen"),
+        admin_allow_remote: r.boolean("admin_allow_remote"),
+        database: read_database(r, &data_dir),
+        database_pool_size: r.integer("database_pool_size", 1..=1_000),
+        redis_url: read_redis(r),
+        pepper: read_pepper(r, &data_dir),
+        tls: read_tls(r, &data_dir),
+        registration: read_registration(r, &listen),
+        log: r
+            .choice("log", &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+            .unwrap_or(LogFormat::Text),
+        log_level: read_log_level(r),
+        drain: r.seconds("drain_secs", 1..=3_600),
+        limits: Limits {
+            max_connections: r.integer("limits.max_connections", 1..=10_000_000),
+            header_timeout: r.seconds("limits.header_timeout_secs", 1..=300),
+            idle_timeout: r.seconds("limits.idle_timeout_secs", 1..=3_600),
+            // hyper does not work with less than 8 KiB.
+            max_header_bytes: r.integer("limits.max_header_bytes", 8_192..=1_048_576),
+            max_headers: r.integer("limits.max_headers", 16..=1_000),
+            max_body_bytes: r.integer("limits.max_body_bytes", 65_536..=67_108_864),
+            socket_max_message_bytes: r.integer("limits.socket_max_message_bytes", 131_072..=67_108_864),
+            socket_idle: r.seconds("limits.socket_idle_secs", 10..=3_600),
+        },
+        queue: Queue {
+            max_envelopes: r.integer("queue.max_envelopes", 1..=10_000_000),
+            max_bytes: r.integer("queue.max_bytes", 1_048_576..=1_099_511_627_776),
+            retention_days: r.integer("queue.retention_days", 1..=365),
+        },
+        relay: Relay {
+            fallback_tick: r.millis("relay.fallback_tick_millis", 10..=600_000),
+            window_envelopes: r.integer("relay.window_envelopes", 1..=10_000),
+            stalled: r.seconds("relay.stalled_secs", 1..=3_600),
+        },
+        keys: Keys {
+            bundle_fetches_per_hour: r.integer("keys.bundle_fetches_per_hour", 1..=1_000_000),
+        },
+        cache: Cache {
+            credentials: r.integer("cache.credentials", 0..=100_000_000),
+            rate_limits: r.integer("cache.rate_limits", 1_000..=100_000_000),
+        },
+        listen,
+        data_dir,
+    };
+    if !config.admin_listen.ip().is_loopback() && !config.admin_allow_remote {
+        let what = format!(
+            "{} is reachable from other machines and its metrics need no login",
+            config.admin_listen
+        );
+        r.refuse(
+            "admin_listen",
+            what,
+            "use a loopback address, or set admin_allow_remote = true behind a firewall",
+        );
+    }
+    config
+}
+
+fn read_database(r: &mut Reader<'_>, data_dir: &Path) -> Database {
+    // Its file has been read into `database_url` by `load`.
+    r.path("database_url_file");
+    let Some(url) = r.secret("database_url") else {
+        return Database::Sqlite(data_dir.join("relay.db"));
+    };
+    let text = url.expose();
+    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        return Database::Postgres(url);
+    }
+    match text
+        .strip_prefix("sqlite:")
+        .map(|path| path.strip_prefix("//").unwrap_or(path))
+    {
+        Some(path) if !path.is_empty() && !path.starts_with(':') && !path.contains('?') => {
+            Database::Sqlite(PathBuf::from(path))
+        }
+        _ => {
+            let remedy = "write postgres://USER:PASSWORD@HOST/NAME, sqlite:PATH, or nothing for the file in data_dir";
+            r.refuse("database_url", "not a database this server speaks to", remedy);
+            Database::Sqlite(PathBuf::new())
+        }
+    }
+}
+
+fn read_redis(r: &mut Reader<'_>) -> Option<Secret> {
+    r.path("redis_url_file");
+    let url = r.secret("redis_url")?;
+    if !["redis://", "redis+unix://", "unix://"]
+        .iter()
+        .any(|scheme| url.expose().starts_with(scheme))
+    {
+        r.refuse(
+            "redis_url",
+            "not a Redis URL",
+            "write redis://HOST:PORT or redis://:PASSWORD@HOST:PORT",
+        );
+    }
+    Some(url)
+}
+
+fn read_pepper(r: &mut Reader<'_>, data_dir: &Path) -> Pepper {
+    let file = r.path("pepper_file");
+    let Some(given) = r.secret("pepper") else {
+        return Pepper::File(file.unwrap_or_else(|| data_dir.join("pepper")));
+    };
+    if file.is_some() {
+        r.refuse("pepper", "given beside pepper_file", "keep one of the two");
+    }
+    if secret_file::decode_hex(given.expose()).is_none() {
+        r.refuse("pepper", "not 64 hex digits", "make one with `openssl rand -hex 32`");
+    }
+    Pepper::Given(given)
+}
+
+fn read_tls(r: &mut Reader<'_>, data_dir: &Path) -> Tls {
+    let self_signed = r.boolean("tls_self_signed");
+    match (r.path("tls_cert"), r.path("tls_key")) {
+        (None, None) if self_signed => Tls::SelfSigned {
+            dir: data_dir.join("tls"),
+        },
+        (None, None) => Tls::Off,
+        (Some(cert), Some(key)) => {
+            if self_signed {
+                r.refuse("tls_self_signed", "given beside tls_cert", "keep one of the two");
+            }
+            Tls::Files { cert, key }
+        }
+        (Some(_), None) => {
+            r.refuse(
+                "tls_cert",
+                "given without its private key",
+                "give --tls-key FILE as well",
+            );
+            Tls::Off
+        }
+        (None, Some(_)) => {
+            r.refuse(
+                "tls_key",
+                "given without its certificate",
+                "give --tls-cert FILE as well",
+            );
+            Tls::Off
+        }
+    }
+}
+
+fn read_registration(r: &mut Reader<'_>, listen: &[SocketAddr]) -> Registration {
+    match r.text("registration").as_str() {
+        "open" => return Registration::Open,
+        "closed" => return Registration::Closed,
+        "invite" | "otp" => r.refuse("registration", "not available yet", "choose open or closed"),
+        "" => match listen.iter().find(|address| !address.ip().is_loopback()) {
+            None => return Registration::Open,
+            Some(address) => {
+                let what = format!("{address} is reachable from other machines and nothing says who may register");
+                let remedy = "give --registration open (anyone who reaches the server) or --registration closed \
+                              (nobody new)";
+                r.refuse("registration", what, remedy);
+            }
+        },
+        _ => r.refuse("registration", "unknown value", "choose open or closed"),
+    }
+    Registration::Closed
+}
+
+fn read_log_level(r: &mut Reader<'_>) -> String {
+    let text = r.text("log_level");
+    if let Err(remedy) = crate::telemetry::logging::parse_levels(&text) {
+        r.refuse("log_level", "not understood", remedy);
+    }
+    text
+}
+
+/// Secrets that are read from the file named by the key's `_file` sibling. The pepper's file is read by the server, which
+/// makes it when missing.
+fn read_secret_files(settings: &mut Settings) {
+    for key in ["database_url", "redis_url"] {
+        let file_key = format!("{key}_file");
+        let text_of = |key: &str| {
+            let setting = settings.find(key)?;
+            let text = setting.value.as_str()?;
+            (!text.is_empty()).then(|| (text.to_owned(), setting.origin.clone()))
+        };
+        let (Some((path, origin)), direct) = (text_of(&file_key), text_of(key)) else {
+            continue;
+        };
+        if direct.is_some() {
+            settings.problem(&file_key, &origin, format!("given beside {key}"), "keep one of the two");
+            continue;
+        }
+        let path = PathBuf::from(path);
+        match secret_file::read(&path) {
+            Ok(text) => settings.set_secret(key, text.trim(), &path),
+            Err(error) => settings.problem(&file_key, &origin, error.to_string(), error.remedy()),
+        }
+    }
+}
+
+/// Keys whose values are never shown.
+const SECRETS: [&str; 3] = ["database_url", "redis_url", "pepper"];
+const CONFIG_VARIABLE: &str = "BLIND_RELAY_CONFIG";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,284 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+fn refused(text: &str) -> String {
+    parse_toml(text).err().expect("refused").to_string()
+}
+
+fn environment(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+fn config_of(sources: Sources) -> Result<Config, ConfigError> {
+    Config::from_settings(load(sources))
+}
+
+#[test]
+fn defaults_have_a_field_each_and_every_field_a_default() {
+    let mut settings = Settings::defaults();
+    let keys: BTreeSet<String> = settings.iter().map(|setting| setting.key.clone()).collect();
+    let mut reader = Reader::new(&mut settings);
+    let config = read_config(&mut reader);
+    let seen: BTreeSet<String> = reader.seen.iter().map(ToString::to_string).collect();
+    assert_eq!(seen, keys);
+    assert!(settings.problems.is_empty());
+    assert_eq!(config.listen, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(config.registration, Registration::Open);
+    assert!(matches!(config.database, Database::Sqlite(path) if path.ends_with("relay.db")));
+}
+
+#[test]
+fn every_default_is_explained() {
+    let mut explained = false;
+    for line in DEFAULTS.lines() {
+        match line {
+            "" => explained = false,
+            line if line.starts_with('#') => explained = true,
+            line if line.starts_with('[') => {}
+            line => assert!(explained, "{line}"),
+        }
+    }
+}
+
+#[test]
+fn later_layers_win() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("relay.toml");
+    fs::write(
+        &file,
+        "log = 'json'\ndrain_secs = 7\nlisten = '127.0.0.1:1'\n[queue]\nmax_envelopes = 10\n",
+    )
+    .unwrap();
+    let sources = || Sources {
+        file: Some(file.clone()),
+        environment: environment(&[
+            ("BLIND_RELAY_DRAIN_SECS", "8"),
+            ("BLIND_RELAY_QUEUE__MAX_ENVELOPES", "11"),
+            ("BLIND_RELAY_LISTEN", "127.0.0.1:2, [::1]:2"),
+            ("BLIND_RELAY_TEST_POSTGRES_URL", "ignored"),
+            ("BLIND_RELAY_BIN", "ignored"),
+            ("PATH", "ignored"),
+        ]),
+        flags: vec![Flag {
+            key: "drain_secs",
+            name: "--drain-secs",
+            value: toml::Value::Integer(9),
+        }],
+    };
+    let config = config_of(sources()).unwrap();
+    assert_eq!(config.log, LogFormat::Json);
+    assert_eq!(config.queue.max_envelopes, 11);
+    assert_eq!(config.listen.len(), 2);
+    assert_eq!(config.drain, Duration::from_secs(9));
+
+    let text = show(&load(sources()));
+    assert!(
+        text.contains(&format!("log = \"json\"  # file {}", file.display())),
+        "{text}"
+    );
+    assert!(
+        text.contains("max_envelopes = 11  # environment BLIND_RELAY_QUEUE__MAX_ENVELOPES"),
+        "{text}"
+    );
+    assert!(text.contains("drain_secs = 9  # flag --drain-secs"), "{text}");
+    assert!(text.contains("retention_days = 30\n"), "{text}");
+}
+
+#[test]
+fn the_variable_names_the_file_and_the_flag_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+    fs::write(&one, "drain_secs = 1").unwrap();
+    fs::write(&other, "drain_secs = 2").unwrap();
+    let variables = environment(&[("BLIND_RELAY_CONFIG", one.to_str().unwrap())]);
+    let drain = |file| {
+        let sources = Sources {
+            file,
+            environment: variables.clone(),
+            flags: Vec::new(),
+        };
+        config_of(sources).unwrap().drain.as_secs()
+    };
+    assert_eq!((drain(None), drain(Some(other))), (1, 2));
+}
+
+#[test]
+fn unknown_keys_are_refused_with_the_nearest_name_and_their_origin() {
+    let text = refused("regstration = 'open'\nmax_envelopes = 3\n[queue]\nretention = 3\n[quue]\nmax_bytes = 3");
+    for wanted in [
+        "regstration (file blind-relay.toml): unknown key; the nearest known key is registration",
+        "max_envelopes (file blind-relay.toml): unknown key; the nearest known key is queue.max_envelopes",
+        "the nearest known key is queue.retention_days",
+    ] {
+        assert!(text.contains(wanted), "{wanted} is not in {text}");
+    }
+    assert!(text.contains("quue (file"), "{text}");
+
+    let error = config_of(Sources {
+        environment: environment(&[
+            ("BLIND_RELAY_DATABSE_URL", "postgres://u:hunter2@h/d"),
+            ("BLIND_RELAY_LISTEn", ""),
+        ]),
+        ..Sources::default()
+    });
+    let text = error.err().unwrap().to_string();
+    assert!(
+        text.contains("unknown variable; the nearest known name is BLIND_RELAY_DATABASE_URL"),
+        "{text}"
+    );
+    assert!(text.contains("nearest known name is BLIND_RELAY_LISTEN"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn wrong_values_name_the_key_and_the_remedy() {
+    for (text, wanted) in [
+        (
+            "drain_secs = 'soon'",
+            "drain_secs (file blind-relay.toml): wrong kind of value; write a whole number",
+        ),
+        (
+            "drain_secs = 0",
+            "drain_secs (file blind-relay.toml): out of range; choose a number from 1 to 3600",
+        ),
+        ("drain_secs = -1", "out of range"),
+        ("queue = 3", "queue (file blind-relay.toml): is a table"),
+        ("listen = ['here']", "write IP:PORT"),
+        ("listen = [3]", "a list of strings"),
+        ("listen = []", "give at least one"),
+        ("log = 'xml'", "choose text or json"),
+        ("log_level = 'sqlx=trace'", "name parts of blind_relay only"),
+        ("redis_url = 'localhost'", "redis://HOST:PORT"),
+        (
+            "database_url = 'mysql://u:hunter2@h/d'",
+            "postgres://USER:PASSWORD@HOST/NAME",
+        ),
+        ("pepper = 'hunter2'", "openssl rand -hex 32"),
+        ("tls_cert = 'cert.pem'", "--tls-key FILE"),
+        ("tls_key = 'key.pem'", "--tls-cert FILE"),
+        (
+            "tls_self_signed = true\ntls_cert = 'c'\ntls_key = 'k'",
+            "keep one of the two",
+        ),
+        ("registration = 'invite'", "not available yet; choose open or closed"),
+        ("registration = 'otp'", "not available yet"),
+        ("registration = 'all'", "choose open or closed"),
+        ("a = 1\ndatabase_url = 'hunter2", "line 2 is not TOML"),
+    ] {
+        let message = refused(text);
+        assert!(message.contains(wanted), "{text}: {message}");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let error = parse_toml("drain_secs = 0\nlog = 'xml'\nnonsense = 1").err().unwrap();
+    assert_eq!(error.problems.len(), 3);
+}
+
+#[test]
+fn a_reachable_listener_needs_a_registration_policy() {
+    let message = refused("listen = ['127.0.0.1:8080', '0.0.0.0:8080']");
+    assert!(
+        message.contains("0.0.0.0:8080 is reachable from other machines"),
+        "{message}"
+    );
+    assert!(message.contains("give --registration open"), "{message}");
+    let config = parse_toml("listen = ['0.0.0.0:8080']\nregistration = 'closed'")
+        .ok()
+        .unwrap();
+    assert_eq!(config.registration, Registration::Closed);
+    assert_eq!(
+        parse_toml("listen = '[::1]:1'").unwrap().registration,
+        Registration::Open
+    );
+}
+
+#[test]
+fn a_reachable_admin_listener_needs_consent() {
+    assert!(refused("admin_listen = '0.0.0.0:9090'").contains("admin_allow_remote = true"));
+    assert!(parse_toml("admin_listen = '0.0.0.0:9090'\nadmin_allow_remote = true").is_ok());
+}
+
+#[test]
+fn secrets_are_read_from_their_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("database-url");
+    fs::write(&file, "postgres://relay:hunter2@db/relay\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let sources = |more: &[(&str, &str)]| {
+        let mut variables = environment(&[("BLIND_RELAY_DATABASE_URL_FILE", file.to_str().unwrap())]);
+        variables.extend(environment(more));
+        Sources {
+            environment: variables,
+            ..Sources::default()
+        }
+    };
+    let settings = load(sources(&[]));
+    let text = show(&settings);
+    assert!(
+        text.contains("database_url = \"postgres://relay:****@db/relay\"  # secret file "),
+        "{text}"
+    );
+    let config = Config::from_settings(settings).unwrap();
+    assert!(matches!(config.database, Database::Postgres(url) if url.expose() == "postgres://relay:hunter2@db/relay"));
+
+    let both = config_of(sources(&[("BLIND_RELAY_DATABASE_URL", "postgres://x/y")]))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(both.contains("keep one of the two"), "{both}");
+
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let message = config_of(sources(&[])).err().unwrap().to_string();
+    assert!(
+        message.contains(&format!("run: chmod 600 {}", file.display())),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_is_shown_can_be_given_back() {
+    let text = show(&load(Sources {
+        environment: environment(&[("BLIND_RELAY_DATA_DIR", "/srv/\"relay\"\n")]),
+        ..Sources::default()
+    }));
+    let config = parse_toml(&text).unwrap();
+    assert_eq!(config.data_dir, PathBuf::from("/srv/\"relay\"\n"));
+}
+
+#[test]
+fn database_urls_choose_the_backend() {
+    for (url, path) in [
+        ("sqlite:a/b.db", "a/b.db"),
+        ("sqlite:///srv/b.db", "/srv/b.db"),
+        ("sqlite://b.db", "b.db"),
+    ] {
+        let config = parse_toml(&format!("database_url = '{url}'")).unwrap();
+        assert!(
+            matches!(config.database, Database::Sqlite(found) if found == Path::new(path)),
+            "{url}"
+        );
+    }
+    for url in ["sqlite:", "sqlite::memory:", "sqlite:x?mode=rwc", "/srv/b.db"] {
+        assert!(parse_toml(&format!("database_url = '{url}'")).is_err(), "{url}");
+    }
+}
+
+#[test]
+fn no_text_panics() {
+    for text in [
+        "[queue.max_envelopes]\nx=1",
+        "[[queue]]\nmax_bytes=1",
+        "\u{0}",
+        "''=1",
+        "queue.''=1",
+        "[limits]\n''.x=1",
+    ] {
+        assert!(parse_toml(text).is_err(), "{text}");
+    }
+}

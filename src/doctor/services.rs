@@ -1,0 +1,177 @@
+//! What runs elsewhere: database and Redis. Each has a few seconds to answer.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
+use tokio::time::{Instant, timeout};
+
+use super::Check;
+use crate::config::{Config, Database, Secret};
+use crate::domain::Timestamp;
+
+/// Whether the database answers, how quickly, and whether its clock agrees with `now`. The seam for the schema's state
+/// is the caller's: `storage::migrate::status` becomes one more check.
+pub async fn database(config: &Config, now: Timestamp) -> Vec<Check> {
+    match &config.database {
+        Database::Sqlite(path) => vec![sqlite(path).await],
+        Database::Postgres(url) => postgres(url, now).await,
+    }
+}
+
+async fn sqlite(path: &Path) -> Check {
+    let shown = path.display();
+    if !path.exists() {
+        return Check::ok(
+            DATABASE,
+            format!("{shown} does not exist yet, the first start makes it"),
+        );
+    }
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .create_if_missing(false);
+    let asked = async {
+        let mut connection: SqliteConnection = options.connect().await?;
+        let begin = Instant::now();
+        // Reads the file's first page, which a file of another kind fails.
+        sqlx::query("SELECT count(*) FROM sqlite_schema")
+            .execute(&mut connection)
+            .await?;
+        Ok::<_, sqlx::Error>(begin.elapsed())
+    };
+    match timeout(PATIENCE, asked).await {
+        Ok(Ok(took)) => answered(format!("SQLite file {shown}"), took),
+        Ok(Err(error)) => Check::fail(
+            DATABASE,
+            format!("{shown}: {error}"),
+            "restore the file from a backup, or name another",
+        ),
+        Err(_) => Check::fail(
+            DATABASE,
+            format!("{shown} is locked"),
+            "end the other process that uses the file",
+        ),
+    }
+}
+
+async fn postgres(url: &Secret, now: Timestamp) -> Vec<Check> {
+    let begun = Instant::now();
+    let asked = async {
+        let mut connection = PgConnection::connect(url.expose()).await?;
+        let connected = Instant::now();
+        let version: String = sqlx::query_scalar("SHOW server_version")
+            .fetch_one(&mut connection)
+            .await?;
+        let took = connected.elapsed();
+        let millis: i64 = sqlx::query_scalar("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+            .fetch_one(&mut connection)
+            .await?;
+        let waited = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let _ = connection.close().await;
+        Ok::<_, sqlx::Error>((version, took, millis.saturating_sub(waited)))
+    };
+    match timeout(PATIENCE, asked).await {
+        Ok(Ok((version, took, theirs))) => {
+            vec![
+                answered(format!("PostgreSQL {version}"), took),
+                clock(now, Timestamp(theirs)),
+            ]
+        }
+        Ok(Err(error)) => {
+            let remedy = "check that it runs, and the host, name, user and password in database_url";
+            vec![Check::fail(DATABASE, format!("PostgreSQL: {error}"), remedy)]
+        }
+        Err(_) => {
+            let what = format!("PostgreSQL does not answer within {} s", PATIENCE.as_secs());
+            vec![Check::fail(
+                DATABASE,
+                what,
+                "check the host in database_url and the firewall between",
+            )]
+        }
+    }
+}
+
+fn answered(what: String, took: Duration) -> Check {
+    let what = format!("{what} answers in {:.1} ms", took.as_secs_f64() * 1_000.0);
+    if took > Duration::from_millis(50) {
+        return Check::warn(
+            DATABASE,
+            what,
+            "bring the database nearer: every accepted message waits for it",
+        );
+    }
+    Check::ok(DATABASE, what)
+}
+
+fn clock(ours: Timestamp, theirs: Timestamp) -> Check {
+    let apart = ours.0.abs_diff(theirs.0) / 1_000;
+    let what = format!("{apart} s from the database's");
+    match apart {
+        0..5 => Check::ok("clock", what),
+        5..=300 => Check::warn(
+            "clock",
+            what,
+            "synchronise the clocks of both machines (chrony, systemd-timesyncd)",
+        ),
+        _ => Check::fail(
+            "clock",
+            what,
+            "synchronise the clocks of both machines (chrony, systemd-timesyncd)",
+        ),
+    }
+}
+
+/// Whether Redis answers, if there is to be one.
+pub async fn redis(config: &Config) -> Check {
+    const NAME: &str = "redis";
+    let Some(url) = &config.redis_url else {
+        return Check::ok(NAME, "none: a single node");
+    };
+    let asked = async {
+        let client = redis::Client::open(url.expose())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let begin = Instant::now();
+        redis::cmd("PING").query_async::<()>(&mut connection).await?;
+        let took = begin.elapsed();
+        let about: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
+        Ok::<_, redis::RedisError>((took, about))
+    };
+    // Without Redis the server runs, and other nodes hear of new envelopes at their next look.
+    let remedy = "check that it runs, and the host, port and password in redis_url; until then nodes learn of each \
+                  other's envelopes only by the fallback tick";
+    match timeout(PATIENCE, asked).await {
+        Ok(Ok((took, about))) => {
+            let version = about
+                .lines()
+                .find_map(|line| line.strip_prefix("redis_version:"))
+                .unwrap_or("?");
+            Check::ok(
+                NAME,
+                format!("{version} answers in {:.1} ms", took.as_secs_f64() * 1_000.0),
+            )
+        }
+        Ok(Err(error)) => Check::fail(NAME, error.to_string(), remedy),
+        Err(_) => Check::fail(NAME, format!("does not answer within {} s", PATIENCE.as_secs()), remedy),
+    }
+}
+
+const DATABASE: &str = "database";
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Verdict;
+
+    #[test]
+    fn clocks_may_differ_a_little() {
+        let clock = |seconds: i64| clock(Timestamp(seconds * 1_000), Timestamp(0)).verdict;
+        assert_eq!(clock(-4), Verdict::Ok);
+        assert!(matches!(clock(-300), Verdict::Warn(_)));
+        assert!(matches!(clock(301), Verdict::Fail(_)));
+    }
+}

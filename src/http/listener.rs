@@ -1,0 +1,346 @@
+//! Accepts connections and speaks HTTP/1.1 and HTTP/2 on them, within bounds.
+//!
+//! The clock over a connection is one rule: it has `header_timeout` from being accepted to its first request, and
+//! `idle_timeout` from each answer's end to the next request. hyper's own header timeout is off: it would count the pause
+//! between two requests as a slow head, and does not run before the first bytes have told HTTP/1.1 from HTTP/2. How long
+//! a request takes, and how large its body is, the router bounds. A peer's address is put nowhere.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+use super::transport::Transport;
+
+/// Bounds of one connection.
+#[derive(Clone, Debug)]
+pub struct ConnectionLimits {
+    /// For the TLS handshake, and again until the first request.
+    pub header_timeout: Duration,
+    /// Without a request in flight.
+    pub idle_timeout: Duration,
+    /// Size of a request's headers.
+    pub max_header_bytes: u32,
+    /// Number of a request's headers.
+    pub max_headers: usize,
+}
+
+/// One place among the connections that may be open. It is in the extensions of every request: whoever takes over an
+/// upgraded connection keeps it for as long as the socket is open.
+#[derive(Clone)]
+pub struct ConnectionSlot(#[expect(dead_code, reason = "held, never read")] Arc<OwnedSemaphorePermit>);
+
+/// One bound address.
+pub struct Listener {
+    socket: TcpListener,
+    tls: Option<TlsAcceptor>,
+    limits: ConnectionLimits,
+    slots: Arc<Semaphore>,
+}
+
+impl Listener {
+    /// Binds. `slots` is shared by all listeners that count together.
+    pub async fn bind(
+        address: SocketAddr,
+        tls: Option<TlsAcceptor>,
+        limits: ConnectionLimits,
+        slots: Arc<Semaphore>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            socket: TcpListener::bind(address).await?,
+            tls,
+            limits,
+            slots,
+        })
+    }
+
+    /// The address it is bound to, with the port the system chose if none was asked for.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Whether it speaks TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Serves until `stop`, then closes the listening socket and returns. Connections run on in `connections`: idle ones
+    /// end, the others finish what is in flight. Upgraded sockets are the business of whoever took them over.
+    pub async fn serve(self, router: Router, stop: CancellationToken, connections: TaskTracker) {
+        let server = Arc::new(Server {
+            http: http_builder(&self.limits),
+            tls: self.tls,
+            limits: self.limits,
+        });
+        loop {
+            // The slot first: what cannot be served stays in the kernel's queue and costs nothing here.
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = accept(&self.socket, &self.slots) => accepted,
+            };
+            match accepted {
+                Ok((socket, slot)) => {
+                    let connection = Arc::clone(&server).serve(socket, slot, router.clone(), stop.clone());
+                    connections.spawn(connection);
+                }
+                Err(error) => {
+                    if !concerns_one_connection(&error) {
+                        // Out of descriptors or memory, most likely: others must end before this can work again.
+                        tracing::warn!(kind = %error.kind(), "cannot accept connections, trying again");
+                        tokio::select! {
+                            () = stop.cancelled() => return,
+                            () = tokio::time::sleep(ACCEPT_BACK_OFF) => {}
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn accept(socket: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<(TcpStream, ConnectionSlot)> {
+    let permit = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _peer) = socket.accept().await?;
+    Ok((stream, ConnectionSlot(Arc::new(permit))))
+}
+
+/// What all connections of a listener share.
+struct Server {
+    http: Builder<TokioExecutor>,
+    tls: Option<TlsAcceptor>,
+    limits: ConnectionLimits,
+}
+
+impl Server {
+    async fn serve(self: Arc<Self>, socket: TcpStream, slot: ConnectionSlot, router: Router, stop: CancellationToken) {
+        let handshake = Transport::accept(socket, self.tls.as_ref());
+        let transport = tokio::select! {
+            () = stop.cancelled() => return,
+            done = tokio::time::timeout(self.limits.header_timeout, handshake) => match done {
+                Ok(Ok(transport)) => transport,
+                // The peer's failure, and its reason may hold what the peer sent.
+                Ok(Err(_)) | Err(_) => return,
+            },
+        };
+        let usage = Arc::new(Usage::new());
+        let service = CountingService {
+            router,
+            slot,
+            usage: Arc::clone(&usage),
+        };
+        let mut connection = pin!(
+            self.http
+                .serve_connection_with_upgrades(TokioIo::new(transport), service)
+        );
+        let mut patience = pin!(tokio::time::sleep_until(usage.deadline(&self.limits)));
+        let mut closing = false;
+        loop {
+            tokio::select! {
+                // An error is the peer's: it sent no HTTP or went away.
+                _ = connection.as_mut() => return,
+                () = stop.cancelled(), if !closing => {}
+                () = patience.as_mut() => {
+                    let deadline = usage.deadline(&self.limits);
+                    if deadline > Instant::now() {
+                        patience.as_mut().reset(deadline);
+                        continue;
+                    }
+                    if closing {
+                        return;
+                    }
+                }
+            }
+            // Idle for too long, or the server stops: say goodbye and let what is in flight finish. A peer that is in
+            // the middle of a head gets a moment for it, one that never reads does not get more.
+            closing = true;
+            connection.as_mut().graceful_shutdown();
+            usage.close();
+            patience.as_mut().reset(usage.deadline(&self.limits));
+        }
+    }
+}
+
+fn http_builder(limits: &ConnectionLimits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_headers(limits.max_headers)
+        .max_buf_size(usize::try_from(limits.max_header_bytes).unwrap_or(usize::MAX));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(100)
+        .max_header_list_size(limits.max_header_bytes)
+        .max_frame_size(16 * 1024)
+        .adaptive_window(false)
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(256 * 1024)
+        .max_send_buf_size(64 * 1024)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(100)
+        .keep_alive_interval(limits.idle_timeout)
+        .keep_alive_timeout(limits.header_timeout);
+    builder
+}
+
+/// What a connection is doing, for the clock over it.
+struct Usage(Mutex<UsageState>);
+
+struct UsageState {
+    in_flight: usize,
+    idle_since: Instant,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    /// No request yet.
+    New,
+    /// There was one.
+    Used,
+    /// No further one is wanted.
+    Closing,
+}
+
+impl Usage {
+    fn new() -> Self {
+        Self(Mutex::new(UsageState {
+            in_flight: 0,
+            idle_since: Instant::now(),
+            phase: Phase::New,
+        }))
+    }
+
+    /// When the connection is to be looked at next: with nothing in flight, its end.
+    fn deadline(&self, limits: &ConnectionLimits) -> Instant {
+        let state = self.state();
+        let patience = match state.phase {
+            Phase::New => limits.header_timeout,
+            Phase::Used => limits.idle_timeout,
+            Phase::Closing => GOODBYE,
+        };
+        // While something is in flight the clock has not started; looking again after one whole patience is never late.
+        let since = if state.in_flight > 0 {
+            Instant::now()
+        } else {
+            state.idle_since
+        };
+        since + patience
+    }
+
+    fn begin(self: &Arc<Self>) -> InFlight {
+        let mut state = self.state();
+        state.in_flight += 1;
+        if state.phase == Phase::New {
+            state.phase = Phase::Used;
+        }
+        InFlight(Arc::clone(self))
+    }
+
+    fn close(&self) {
+        let mut state = self.state();
+        state.phase = Phase::Closing;
+        if state.in_flight == 0 {
+            state.idle_since = Instant::now();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, UsageState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request from its head to the end of its answer, or until the peer gave it up.
+struct InFlight(Arc<Usage>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.in_flight -= 1;
+        state.idle_since = Instant::now();
+    }
+}
+
+/// The router, with each request counted and given the connection's slot.
+struct CountingService {
+    router: Router,
+    slot: ConnectionSlot,
+    usage: Arc<Usage>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for CountingService {
+    type Response = Response<CountedBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let in_flight = self.usage.begin();
+        request.extensions_mut().insert(self.slot.clone());
+        let answer = self.router.clone().call(request);
+        Box::pin(async move {
+            Ok(answer.await?.map(|body| CountedBody {
+                body,
+                _in_flight: in_flight,
+            }))
+        })
+    }
+}
+
+/// An answer's body, in flight until hyper has read its end.
+struct CountedBody {
+    body: Body,
+    _in_flight: InFlight,
+}
+
+impl HttpBody for CountedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Errors of `accept` that tell of the one connection that was to be accepted, and nothing of the next.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}
+
+const ACCEPT_BACK_OFF: Duration = Duration::from_millis(250);
+const GOODBYE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! Builds the server from its settings, binds, serves and stops.
+//!
+//! Stopping goes in one order: not ready any more → no new connections → sessions close with 1012 → what is in flight
+//! finishes → the writer flushes. What is left after the drain time is cut and named.
+
+mod lifecycle;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use axum::Router;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::MigrateStep;
+use crate::config::{Config, Limits, Pepper, Tls};
+use crate::domain::{Clock, SystemClock, Timestamp};
+use crate::http::health::{self, Readiness};
+use crate::http::listener::{ConnectionLimits, Listener};
+use crate::secret_file;
+use crate::tls::{ServerTls, TlsFiles, self_signed};
+
+pub use lifecycle::{Lifecycle, Unfinished, signals};
+
+/// A server that is bound and does not serve yet.
+pub struct Server {
+    listeners: Vec<Listener>,
+    admin: Listener,
+    app: App,
+    tls: Option<Arc<ServerTls>>,
+    lifecycle: Lifecycle,
+}
+
+/// The parts that answer requests.
+pub struct App {
+    /// Every route of the main listeners.
+    pub router: Router,
+    /// Every route of the admin listener.
+    pub admin: Router,
+    /// What load balancers are told.
+    pub readiness: Readiness,
+}
+
+impl Server {
+    /// Builds everything and binds every address, so that nothing but serving is left that could fail.
+    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        secret_file::create_private_dir(&config.data_dir)
+            .with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
+        raise_descriptor_limit();
+        let tls = load_tls(&config.tls, clock.now())?;
+        let lifecycle = Lifecycle::new(config.drain);
+        let app = build_app(config, &lifecycle).await?;
+
+        let slots = Arc::new(Semaphore::new(config.limits.max_connections));
+        let limits = connection_limits(&config.limits);
+        let mut listeners = Vec::new();
+        for &address in &config.listen {
+            let acceptor = tls.as_ref().map(ServerTls::acceptor);
+            let bound = Listener::bind(address, acceptor, limits.clone(), Arc::clone(&slots)).await;
+            listeners.push(bound.with_context(|| bind_failed("listen", address))?);
+        }
+        // A few places of its own: the operator must be able to look when clients have taken all others.
+        let own = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
+        let admin = Listener::bind(config.admin_listen, None, limits, own).await;
+        let admin = admin.with_context(|| bind_failed("admin_listen", config.admin_listen))?;
+        Ok(Self {
+            listeners,
+            admin,
+            app,
+            tls,
+            lifecycle,
+        })
+    }
+
+    /// The main addresses as URLs, in the order of the settings, with the ports the system chose.
+    pub fn urls(&self) -> anyhow::Result<Vec<String>> {
+        self.listeners.iter().map(url).collect()
+    }
+
+    /// The main addresses.
+    pub fn addresses(&self) -> anyhow::Result<Vec<SocketAddr>> {
+        Ok(self
+            .listeners
+            .iter()
+            .map(Listener::local_addr)
+            .collect::<Result<_, _>>()?)
+    }
+
+    /// The admin address.
+    pub fn admin_address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.admin.local_addr()?)
+    }
+
+    /// Serves until `shutdown`, then stops in order. `cut` ends the waiting early. An error names what was left.
+    pub async fn serve(self, shutdown: CancellationToken, cut: CancellationToken) -> anyhow::Result<()> {
+        let Self {
+            listeners,
+            admin,
+            app,
+            tls,
+            lifecycle,
+        } = self;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        if let Some(tls) = tls {
+            tokio::spawn(tls.watch(clock, lifecycle.stop_accepting.clone()));
+        }
+        let mut accepting = Vec::new();
+        for listener in listeners {
+            let serving = listener.serve(
+                app.router.clone(),
+                lifecycle.stop_accepting.clone(),
+                lifecycle.connections.clone(),
+            );
+            accepting.push(tokio::spawn(serving));
+        }
+        // Until the very end: health and metrics are most wanted while a server stops.
+        let admin_stop = CancellationToken::new();
+        let _stop_admin = admin_stop.clone().drop_guard();
+        tokio::spawn(admin.serve(app.admin, admin_stop, lifecycle.background.clone()));
+
+        shutdown.cancelled().await;
+        tracing::info!("stopping");
+        app.readiness.drain();
+        match lifecycle.stop(accepting, cut).await {
+            Ok(()) => {
+                tracing::info!("stopped");
+                Ok(())
+            }
+            Err(unfinished) => {
+                tracing::error!(
+                    connections = unfinished.connections,
+                    sessions = unfinished.sessions,
+                    flushed = unfinished.flushed,
+                    "stopped before everything was finished"
+                );
+                Err(anyhow!("{unfinished}"))
+            }
+        }
+    }
+}
+
+/// Serves until `shutdown`, and tells standard output where.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    run_with_cut(config, shutdown, CancellationToken::new()).await
+}
+
+/// Serves until SIGTERM or SIGINT; a second one cuts.
+pub async fn run_until_signal(config: Config) -> anyhow::Result<()> {
+    let (shutdown, cut) = signals().context("cannot listen for signals")?;
+    run_with_cut(config, shutdown, cut).await
+}
+
+/// Moves the database's tables, or shows where they are.
+pub async fn migrate(_config: &Config, _step: MigrateStep) -> anyhow::Result<()> {
+    // The seam for `storage::migrate`.
+    Err(anyhow!("this build has no storage"))
+}
+
+/// The key of the number hash, from the settings or its file.
+pub fn load_pepper(config: &Config) -> anyhow::Result<zeroize::Zeroizing<[u8; 32]>> {
+    match &config.pepper {
+        Pepper::Given(text) => secret_file::decode_hex(text.expose()).context("pepper is not 64 hex digits"),
+        Pepper::File(path) => {
+            secret_file::read_or_create(path).map_err(|error| anyhow!("pepper: {error}; {}", error.remedy()))
+        }
+    }
+}
+
+/// Writes to standard output. Nobody reading it is no reason to fail.
+pub fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+async fn run_with_cut(config: Config, shutdown: CancellationToken, cut: CancellationToken) -> anyhow::Result<()> {
+    let server = tokio::select! {
+        server = Server::bind(&config) => server?,
+        () = cut.cancelled() => return Err(anyhow!("interrupted while starting")),
+    };
+    let urls = server.urls()?;
+    let mut text: String = urls.iter().map(|url| format!("listening on {url}\n")).collect();
+    text.push_str(&first_thing_to_try(&config, &urls[0]));
+    say(&text);
+    tracing::info!(admin = %server.admin_address()?, "serving");
+    server.serve(shutdown, cut).await
+}
+
+/// The seam for the lead: storage, state and `http::routes::router` come here.
+async fn build_app(config: &Config, _lifecycle: &Lifecycle) -> anyhow::Result<App> {
+    let _pepper = load_pepper(config)?;
+    let readiness = Readiness::new(Arc::new(|| Box::pin(async { true })));
+    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new()
+        .build_recorder()
+        .handle();
+    Ok(App {
+        router: health::router(readiness.clone()),
+        admin: crate::http::admin::router(metrics, readiness.clone()),
+        readiness,
+    })
+}
+
+fn load_tls(tls: &Tls, now: Timestamp) -> anyhow::Result<Option<Arc<ServerTls>>> {
+    let files = match tls {
+        Tls::Off => return Ok(None),
+        Tls::Files { cert, key } => TlsFiles {
+            cert: cert.clone(),
+            key: key.clone(),
+        },
+        Tls::SelfSigned { dir } => {
+            let made = self_signed::ensure(dir, now);
+            made.with_context(|| format!("cannot make a certificate in {}", dir.display()))?
+                .files
+        }
+    };
+    let loaded = ServerTls::load(files, now).map_err(|error| anyhow!("TLS: {error}; {}", error.remedy()))?;
+    Ok(Some(loaded))
+}
+
+fn connection_limits(limits: &Limits) -> ConnectionLimits {
+    ConnectionLimits {
+        header_timeout: limits.header_timeout,
+        idle_timeout: limits.idle_timeout,
+        max_header_bytes: limits.max_header_bytes,
+        max_headers: limits.max_headers,
+    }
+}
+
+/// Each connection is a descriptor, and the soft limit of many systems is 1,024.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        // If it fails, the old limit stands, and `doctor` tells of it.
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit.maximum,
+                maximum: limit.maximum,
+            },
+        );
+    }
+}
+
+fn url(listener: &Listener) -> anyhow::Result<String> {
+    let scheme = if listener.is_tls() { "https" } else { "http" };
+    Ok(format!("{scheme}://{}", listener.local_addr()?))
+}
+
+fn first_thing_to_try(config: &Config, url: &str) -> String {
+    let reachable = url.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]");
+    let trust = match &config.tls {
+        Tls::SelfSigned { dir } => format!("--cacert {} ", dir.join("ca-cert.pem").display()),
+        Tls::Off | Tls::Files { .. } => String::new(),
+    };
+    format!("try: curl {trust}{reachable}/health/ready\n")
+}
+
+fn bind_failed(key: &str, address: SocketAddr) -> String {
+    format!("cannot listen on {address} ({key}); choose another address, or port 0 for any free one")
+}
+
+const ADMIN_CONNECTIONS: usize = 64;
+
+#[cfg(test)]
+mod tests;
