@@ -1,7 +1,6 @@
 //! What every handler can reach.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -42,8 +41,6 @@ pub struct Node {
     pub tasks: TaskTracker,
     /// Cancelled when WebSockets are to close.
     pub stop: CancellationToken,
-    /// Set once the node no longer wants new work.
-    pub draining: AtomicBool,
 }
 
 /// Bounds of WebSockets.
@@ -57,18 +54,5 @@ pub struct SocketLimits {
     pub session: SessionLimits,
 }
 
-impl Node {
-    /// Whether this node can do its work: the database answers, and it is not shutting down.
-    pub async fn is_ready(&self) -> bool {
-        if self.draining.load(Ordering::Relaxed) {
-            return false;
-        }
-        let answered = tokio::time::timeout(READY_TIMEOUT, self.storage.accounts.ping()).await;
-        matches!(answered, Ok(Ok(())))
-    }
-}
-
 /// The form in which handlers are given it.
 pub type AppState = Arc<Node>;
-
-const READY_TIMEOUT: Duration = Duration::from_secs(2);

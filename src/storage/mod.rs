@@ -3,13 +3,19 @@
 //! A method is one promise: it is atomic, durable when it returns `Ok`, and named for what it means. An outcome on which
 //! the caller acts is a value; [`StorageError`] is for what is nobody's choice. Time is an argument.
 
-// pub mod postgres;
-// pub mod sqlite;
+pub mod migrate;
+pub mod postgres;
+pub mod sqlite;
 
 mod cache;
-// #[cfg(test)]
-// mod conformance;
+#[cfg(test)]
+mod conformance;
 mod error;
+mod ledger;
+mod open;
+mod rows;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 
@@ -23,6 +29,7 @@ use crate::domain::{
 
 pub use cache::AccountCache;
 pub use error::StorageError;
+pub use open::OpenError;
 
 /// One backend, as the rest of the server sees it.
 #[derive(Clone)]
@@ -40,6 +47,10 @@ pub struct Storage {
 pub trait AccountStore: Send + Sync {
     /// Returns once the database has answered a trivial statement.
     async fn ping(&self) -> Result<(), StorageError>;
+
+    /// Remembers the first value it is ever given, and says whether `check` equals it: a start with another pepper than
+    /// the one whose numbers are stored is recognised by that.
+    async fn pin_pepper(&self, check: [u8; 32]) -> Result<bool, StorageError>;
 
     /// Creates the account, or starts the number's account over; all of it or nothing.
     async fn register(&self, registration: &Registration) -> Result<Registered, StorageError>;
@@ -67,11 +78,8 @@ pub trait AccountStore: Send + Sync {
     async fn open_session(&self, session: &VerificationSession) -> Result<(), StorageError>;
 
     /// The session, unless it has expired by `now`.
-    async fn find_session(
-        &self,
-        key: &SessionKey,
-        now: Timestamp,
-    ) -> Result<Option<VerificationSession>, StorageError>;
+    async fn find_session(&self, key: &SessionKey, now: Timestamp)
+    -> Result<Option<VerificationSession>, StorageError>;
 
     /// Counts one tried code and, if it was right, marks the session as verified. Returns the session as it then is,
     /// or `None` if it is gone or expired by `now`.

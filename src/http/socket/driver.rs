@@ -64,12 +64,16 @@ pub(super) struct Delivery {
     session: Option<Session>,
     online: VecDeque<Bytes>,
     reading: Option<BoxFuture<'static, Read>>,
+    /// `reading` was begun and nobody has polled it yet.
+    read_begun: bool,
     acknowledged: Vec<Acknowledgement>,
 }
 
 enum Read {
     Head(Result<Option<Session>, StorageError>),
     Page(Result<Vec<Queued>, StorageError>),
+    /// A page could not be read a moment ago.
+    Again,
 }
 
 /// Why a socket ends.
@@ -167,8 +171,8 @@ impl Driver {
         if stopping.poll(cx).is_ready() {
             return Poll::Ready(Turn::End(End::Stopping));
         }
-        // As long as anything moves, go round again; a socket that is never idle leaves through the runtime's budget,
-        // which makes reads pend.
+        // As long as anything moves, go round again. A socket that is never idle still yields: the runtime's budget makes
+        // its reads pend.
         loop {
             let mut moved = false;
             if let Some(end) = self.poll_delivery(cx, &mut moved) {
@@ -178,16 +182,17 @@ impl Driver {
                 self.outgoing.extend(answer.map(Message::Binary));
                 moved = true;
             }
-            match self.poll_incoming(cx, &mut moved) {
-                Some(Turn::End(end)) => return Poll::Ready(Turn::End(end)),
-                Some(turn) => {
-                    cx.waker().wake_by_ref();
-                    return Poll::Ready(turn);
-                }
-                None => {}
+            if let Some(end) = self.poll_incoming(cx, &mut moved) {
+                return Poll::Ready(Turn::End(end));
             }
             if let Err(end) = self.poll_outgoing(cx, &mut moved) {
                 return Poll::Ready(Turn::End(end));
+            }
+            if let Some(delivery) = self.delivery.as_mut() {
+                moved |= std::mem::take(&mut delivery.read_begun);
+                if !delivery.acknowledged.is_empty() {
+                    return Poll::Ready(Turn::HandOverAcknowledgements);
+                }
             }
             if let Some(end) = self.poll_clock(cx) {
                 return Poll::Ready(Turn::End(end));
@@ -217,13 +222,13 @@ impl Driver {
                 Read::Page(Ok(page)) => delivery.session.as_mut()?.page_read(page),
                 Read::Page(Err(error)) => {
                     tracing::warn!(cause = error.log_safe_cause(), "a page of a queue could not be read");
-                    delivery.session.as_mut()?.page_failed();
-                    // Asked for again after a pause, so that a broken storage is not hammered.
-                    delivery.reading = Some(Box::pin(async {
+                    // After a pause, so that a broken storage is not hammered.
+                    delivery.read(async {
                         tokio::time::sleep(READ_AGAIN).await;
-                        Read::Page(Ok(vec![]))
-                    }));
+                        Read::Again
+                    });
                 }
+                Read::Again => delivery.session.as_mut()?.page_failed(),
             }
         }
         // Before the head is known nothing is taken from the bell: it keeps what arrives.
@@ -241,19 +246,15 @@ impl Driver {
         None
     }
 
-    fn poll_incoming(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<Turn> {
-        loop {
-            let waiting = self.outgoing.len() + self.answering.len();
-            if waiting >= MAX_REQUESTS {
-                return None;
-            }
-            if self.delivery.as_ref().is_some_and(|delivery| delivery.acknowledged.len() >= MAX_ACKNOWLEDGED) {
-                return Some(Turn::HandOverAcknowledgements);
-            }
+    fn poll_incoming(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
+        // Whatever ends this early goes on: an answer leaves, or acknowledgements are handed over.
+        while self.outgoing.len() + self.answering.len() < MAX_REQUESTS
+            && self.delivery.as_ref().is_none_or(|delivery| delivery.acknowledged.len() < MAX_ACKNOWLEDGED)
+        {
             let message = match Pin::new(&mut self.socket).poll_next(cx) {
-                Poll::Pending => break,
-                Poll::Ready(None) => return Some(Turn::End(End::Left)),
-                Poll::Ready(Some(Err(error))) => return Some(Turn::End(end_of(&error))),
+                Poll::Pending => return None,
+                Poll::Ready(None) => return Some(End::Left),
+                Poll::Ready(Some(Err(error))) => return Some(end_of(&error)),
                 Poll::Ready(Some(Ok(message))) => message,
             };
             *moved = true;
@@ -262,18 +263,17 @@ impl Driver {
             match message {
                 Message::Binary(bytes) => {
                     if let Err(end) = self.take_frame(bytes) {
-                        return Some(Turn::End(end));
+                        return Some(end);
                     }
                 }
                 // The answer is in the socket already and wants to be flushed.
                 Message::Ping(_) => self.unflushed = true,
-                Message::Close(_) => return Some(Turn::End(End::Left)),
+                Message::Close(_) => return Some(End::Left),
                 // Text carries nothing on this wire.
                 Message::Text(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
         }
-        let acknowledged = self.delivery.as_ref().is_some_and(|delivery| !delivery.acknowledged.is_empty());
-        acknowledged.then_some(Turn::HandOverAcknowledgements)
+        None
     }
 
     fn take_frame(&mut self, bytes: Bytes) -> Result<(), End> {
@@ -410,8 +410,14 @@ impl Delivery {
             session: None,
             online: VecDeque::new(),
             reading: Some(reading),
+            read_begun: false,
             acknowledged: Vec::new(),
         }
+    }
+
+    fn read(&mut self, read: impl Future<Output = Read> + Send + 'static) {
+        self.reading = Some(Box::pin(read));
+        self.read_begun = true;
     }
 
     fn answered(&mut self, id: u64, status: u32) {
@@ -433,9 +439,7 @@ impl Delivery {
                 Step::Wait => return None,
                 Step::Read { after } => {
                     let (node, limit) = (Arc::clone(node), session.page_limit());
-                    self.reading =
-                        Some(Box::pin(async move { Read::Page(node.relay.pending(mailbox, after, limit).await) }));
-                    // Polled in the next round, which begins because a message was asked for.
+                    self.read(async move { Read::Page(node.relay.pending(mailbox, after, limit).await) });
                     return None;
                 }
                 Step::AnnounceEmpty { request } => {

@@ -1,0 +1,180 @@
+-- What the server keeps, on SQLite. The same tables, columns and meanings as in ../postgres/0001_initial.up.sql.
+-- `client` wrote it means: it came in a request and was stored as it came, or after checking. `server` wrote it means
+-- that this server made it up or derived it. Days count from 1970-01-01 UTC; nothing here is finer than a day, except
+-- the expiry of verification sessions, which live for minutes. Booleans are 0 or 1.
+
+-- Values of the server itself, one per row.
+CREATE TABLE settings (
+    -- Which value. A closed set: `pepper_check`.
+    name TEXT NOT NULL PRIMARY KEY,
+    -- pepper_check: a keyed hash of a constant, made by the server with the pepper, so that a start with another
+    -- pepper is refused before it makes every number unknown.
+    value BLOB NOT NULL
+) STRICT;
+
+-- Registered identities.
+CREATE TABLE accounts (
+    -- The account's random id. Written by the server.
+    aci BLOB NOT NULL PRIMARY KEY CHECK (length(aci) = 16),
+    -- The random id under which the number is known; it stays with the number. Written by the server.
+    pni BLOB NOT NULL UNIQUE CHECK (length(pni) = 16),
+    -- HMAC of the phone number under the pepper, which is not in the database. Written by the server: one account per
+    -- number, found again at the next registration.
+    number_hash BLOB NOT NULL UNIQUE CHECK (length(number_hash) = 32),
+    -- Long-term public key of the ACI namespace, as serialised by the client that wrote it.
+    aci_identity BLOB NOT NULL,
+    -- Long-term public key of the PNI namespace, as serialised by the client that wrote it.
+    pni_identity BLOB NOT NULL,
+    -- The client's access key for anonymous senders, sealed by the server under a key that is not in the database.
+    access_key BLOB,
+    -- Whether the client lets anyone send anonymously.
+    unrestricted INTEGER NOT NULL CHECK (unrestricted IN (0, 1)),
+    -- Whether the client wants its number to be found. Nothing looks it up yet.
+    discoverable INTEGER NOT NULL CHECK (discoverable IN (0, 1)),
+    -- Salt of recovery_hash. Written by the server.
+    recovery_salt BLOB,
+    -- Salted hash of the password with which the owner registers again without a code. Written by the server.
+    recovery_hash BLOB,
+    CHECK ((recovery_salt IS NULL) = (recovery_hash IS NULL))
+) STRICT;
+
+-- Queue counters, one row per device. Nothing here or in `envelopes` names an account; devices.mailbox alone does.
+CREATE TABLE mailboxes (
+    -- The queue's random name. Written by the server.
+    id INTEGER NOT NULL PRIMARY KEY,
+    -- The number of the envelope accepted last, 0 at first. The row is locked from drawing a number until commit, so
+    -- numbers have no gaps and become visible in order.
+    last_seq INTEGER NOT NULL,
+    -- Envelopes waiting, for the limit. Kept by the server, so that a send need not count rows.
+    envelopes INTEGER NOT NULL,
+    -- Bytes of content waiting, for the limit. Kept by the server.
+    bytes INTEGER NOT NULL
+) STRICT;
+
+-- Envelopes waiting for their device. An ordinary rowid table: bodies are appended, and only the small index is spread
+-- by mailbox. It does not reference `mailboxes`: the writer holds the counter row whenever it inserts, and whoever
+-- deletes a mailbox deletes its envelopes in the same transaction.
+CREATE TABLE envelopes (
+    -- The queue it waits in. Written by the server.
+    mailbox INTEGER NOT NULL,
+    -- Its place in that queue. Written by the server.
+    seq INTEGER NOT NULL,
+    -- The envelope, sealed by the server to the device's queue key. Never parsed, never indexed, deleted on ack.
+    content BLOB NOT NULL,
+    -- The first day on which it may be dropped. Written by the server.
+    expires INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX envelopes_place ON envelopes (mailbox, seq);
+-- Without it every batch of expiry would read the table from its beginning. New rows go to its end.
+CREATE INDEX envelopes_expires ON envelopes (expires);
+
+-- The clients of an account.
+CREATE TABLE devices (
+    -- The account.
+    aci BLOB NOT NULL REFERENCES accounts (aci) ON DELETE CASCADE,
+    -- 1 for the device that registered, others for linked ones. Written by the server.
+    device_id INTEGER NOT NULL CHECK (device_id BETWEEN 1 AND 127),
+    -- Its queue, and the only link from a queue to an account. Written by the server, new at each registration.
+    mailbox INTEGER NOT NULL UNIQUE REFERENCES mailboxes (id),
+    -- Drawn by the client at registration; tells a sender that its session is stale.
+    registration_id INTEGER NOT NULL,
+    -- The same for the PNI namespace. Written by the client.
+    pni_registration_id INTEGER NOT NULL,
+    -- What the owner calls the device, encrypted by the client.
+    name BLOB,
+    -- Salt of credential_hash. Written by the server.
+    credential_salt BLOB NOT NULL,
+    -- Salted hash of the device's random password. Written by the server.
+    credential_hash BLOB NOT NULL,
+    -- The phone number, sealed by the server to a key derived from the device's password: readable only while the
+    -- device authenticates.
+    sealed_number BLOB NOT NULL,
+    -- Whether the client keeps a connection open instead of being woken by push.
+    fetches_messages INTEGER NOT NULL CHECK (fetches_messages IN (0, 1)),
+    -- What the client says it can do, as bits of a closed set.
+    capabilities INTEGER NOT NULL,
+    -- The last day on which the device authenticated. Written by the server, for the expiry of idle devices.
+    last_seen INTEGER NOT NULL,
+    PRIMARY KEY (aci, device_id)
+) STRICT;
+
+-- The keys of a device that are handed out again and again. Public keys only.
+CREATE TABLE signed_keys (
+    -- The account.
+    aci BLOB NOT NULL,
+    -- The device that wrote the row.
+    device_id INTEGER NOT NULL,
+    -- Namespace: 0 for ACI, 1 for PNI.
+    kind INTEGER NOT NULL CHECK (kind IN (0, 1)),
+    -- The client's number for its signed EC prekey.
+    signed_id INTEGER,
+    -- The signed EC prekey, serialised.
+    signed_key BLOB,
+    -- Its signature by the identity key, checked by the server.
+    signed_signature BLOB,
+    -- The client's number for its last-resort Kyber prekey, handed out when one-time Kyber keys have run out.
+    last_resort_id INTEGER,
+    -- The last-resort Kyber prekey, serialised.
+    last_resort_key BLOB,
+    -- Its signature by the identity key, checked by the server.
+    last_resort_signature BLOB,
+    PRIMARY KEY (aci, device_id, kind),
+    FOREIGN KEY (aci, device_id) REFERENCES devices (aci, device_id) ON DELETE CASCADE,
+    CHECK ((signed_id IS NULL) = (signed_key IS NULL) AND (signed_id IS NULL) = (signed_signature IS NULL)),
+    CHECK ((last_resort_id IS NULL) = (last_resort_key IS NULL)
+        AND (last_resort_id IS NULL) = (last_resort_signature IS NULL))
+) STRICT;
+
+-- One-time EC prekeys that nobody has been given yet. A row that is handed out is deleted in the same transaction.
+CREATE TABLE one_time_ec_keys (
+    -- The account.
+    aci BLOB NOT NULL,
+    -- The device that wrote the key.
+    device_id INTEGER NOT NULL,
+    -- Namespace: 0 for ACI, 1 for PNI.
+    kind INTEGER NOT NULL CHECK (kind IN (0, 1)),
+    -- Its place in the client's upload: keys are handed out in that order.
+    position INTEGER NOT NULL,
+    -- The client's number for it.
+    key_id INTEGER NOT NULL,
+    -- The public key, serialised.
+    key BLOB NOT NULL,
+    PRIMARY KEY (aci, device_id, kind, position),
+    FOREIGN KEY (aci, device_id) REFERENCES devices (aci, device_id) ON DELETE CASCADE
+) STRICT;
+
+-- One-time Kyber prekeys that nobody has been given yet. A row that is handed out is deleted in the same transaction.
+CREATE TABLE one_time_kyber_keys (
+    -- The account.
+    aci BLOB NOT NULL,
+    -- The device that wrote the key.
+    device_id INTEGER NOT NULL,
+    -- Namespace: 0 for ACI, 1 for PNI.
+    kind INTEGER NOT NULL CHECK (kind IN (0, 1)),
+    -- Its place in the client's upload: keys are handed out in that order.
+    position INTEGER NOT NULL,
+    -- The client's number for it.
+    key_id INTEGER NOT NULL,
+    -- The public key, serialised.
+    key BLOB NOT NULL,
+    -- Its signature by the identity key, checked by the server.
+    signature BLOB NOT NULL,
+    PRIMARY KEY (aci, device_id, kind, position),
+    FOREIGN KEY (aci, device_id) REFERENCES devices (aci, device_id) ON DELETE CASCADE
+) STRICT;
+
+-- Attempts to verify a number. They live for minutes.
+CREATE TABLE verification_sessions (
+    -- SHA-256 of the session's id, which only the client knows. Written by the server.
+    key BLOB NOT NULL PRIMARY KEY CHECK (length(key) = 32),
+    -- As in accounts.
+    number_hash BLOB NOT NULL CHECK (length(number_hash) = 32),
+    -- The number, sealed by the server to a key derived from the session's id: needed while a code is sent.
+    sealed_number BLOB NOT NULL,
+    -- Whether the right code was given. Written by the server.
+    verified INTEGER NOT NULL CHECK (verified IN (0, 1)),
+    -- Codes tried so far. Written by the server, for the limit.
+    attempts INTEGER NOT NULL,
+    -- When it is dropped, in milliseconds since 1970-01-01 UTC. Written by the server.
+    expires INTEGER NOT NULL
+) STRICT;

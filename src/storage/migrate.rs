@@ -1,0 +1,311 @@
+//! The schema's history, and the way along it.
+//!
+//! Each step runs in one transaction together with the row that records it, on both databases, so a kill in the middle
+//! leaves the database before the step or after it. A database that holds steps this release does not know, or knows
+//! differently, is refused everywhere. The migrations are part of the binary.
+
+use std::path::PathBuf;
+
+use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, MigrationType};
+use sqlx::{ConnectOptions, Connection, PgConnection, SqlSafeStr, SqliteConnection};
+
+use super::open::Place;
+use super::sqlite::FileLock;
+use super::{OpenError, postgres, sqlite};
+
+/// A database and how to reach it.
+#[derive(Clone)]
+pub enum Location {
+    /// A SQLite file.
+    Sqlite(PathBuf),
+    /// A PostgreSQL URL. It may hold a password.
+    Postgres(String),
+}
+
+/// One step and whether the database has taken it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Its number.
+    pub version: i64,
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it has been applied.
+    pub applied: bool,
+}
+
+/// How a database that may be used stands to this release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schema {
+    /// It is what this release needs.
+    Current,
+    /// [`up`] has something to do. A database that does not exist yet counts as such.
+    Outdated,
+}
+
+/// Takes every step that is missing. On SQLite this creates the file, and fails while a server has it open.
+pub async fn up(location: &Location) -> Result<(), OpenError> {
+    let mut link = Link::open(location, Access::Change).await?;
+    link.lock().await?;
+    let applied = link.applied().await?.len();
+    let place = link.place.clone();
+    let refused = |error| refused(&place, error);
+    link.migrate().ensure_migrations_table(TABLE).await.map_err(refused)?;
+    for step in link.steps.iter().skip(applied) {
+        let migration = migration(step, MigrationType::ReversibleUp);
+        link.connection
+            .migrate()
+            .apply(TABLE, &migration)
+            .await
+            .map_err(refused)?;
+    }
+    link.finish().await
+}
+
+/// Takes the last step back, and with it what is stored in its tables. `None` if there was none to take back.
+pub async fn down(location: &Location) -> Result<Option<Step>, OpenError> {
+    let mut link = Link::open(location, Access::Change).await?;
+    link.lock().await?;
+    let applied = link.applied().await?.len();
+    let last = applied.checked_sub(1).and_then(|index| link.steps.get(index));
+    if let Some(step) = last {
+        let migration = migration(step, MigrationType::ReversibleDown);
+        let reverted = link.connection.migrate().revert(TABLE, &migration).await;
+        reverted.map_err(|error| refused(&link.place, error))?;
+    }
+    link.finish().await?;
+    Ok(last.map(|step| Step {
+        version: step.version,
+        name: step.name,
+        applied: false,
+    }))
+}
+
+/// Every step this release knows, in order.
+pub async fn status(location: &Location) -> Result<Vec<Step>, OpenError> {
+    let steps = steps(location);
+    let applied = match Link::open_existing(location).await? {
+        Some(mut link) => {
+            let applied = link.applied().await?.len();
+            link.finish().await?;
+            applied
+        }
+        None => 0,
+    };
+    let stand = |(index, step): (usize, &Embedded)| Step {
+        version: step.version,
+        name: step.name,
+        applied: index < applied,
+    };
+    Ok(steps.iter().enumerate().map(stand).collect())
+}
+
+/// Whether the database may be used, and whether [`up`] is due. Changes nothing.
+pub async fn check(location: &Location) -> Result<Schema, OpenError> {
+    let outdated = status(location).await?.iter().any(|step| !step.applied);
+    Ok(if outdated { Schema::Outdated } else { Schema::Current })
+}
+
+/// Refuses a database on which [`up`] is due.
+pub(super) async fn require_current(location: &Location) -> Result<(), OpenError> {
+    let steps = status(location).await?;
+    let version = |step: &Step| step.version;
+    if steps.iter().all(|step| step.applied) {
+        return Ok(());
+    }
+    Err(OpenError::Outdated {
+        found: steps.iter().filter(|step| step.applied).map(version).max().unwrap_or(0),
+        known: steps.iter().map(version).max().unwrap_or(0),
+    })
+}
+
+/// A connection of its own: a server's time limits do not suit a migration, and closing it lets go of every lock.
+struct Link {
+    connection: LinkConnection,
+    steps: &'static [Embedded],
+    place: Place,
+    _lock: Option<FileLock>,
+}
+
+enum LinkConnection {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl LinkConnection {
+    fn migrate(&mut self) -> &mut (dyn Migrate + Send) {
+        match self {
+            Self::Sqlite(connection) => connection,
+            Self::Postgres(connection) => connection,
+        }
+    }
+}
+
+/// What the caller is up to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Look,
+    Change,
+}
+
+impl Link {
+    async fn open(location: &Location, access: Access) -> Result<Self, OpenError> {
+        let steps = steps(location);
+        match location {
+            Location::Sqlite(path) => {
+                let lock = if access == Access::Change {
+                    Some(FileLock::acquire(path)?)
+                } else {
+                    None
+                };
+                let place = Place::file(path);
+                let options = match access {
+                    Access::Look => sqlite::look_options(path),
+                    Access::Change => sqlite::options(path),
+                };
+                let connection = options.connect().await.map_err(|error| place.refused(&error))?;
+                Ok(Self {
+                    connection: LinkConnection::Sqlite(connection),
+                    steps,
+                    place,
+                    _lock: lock,
+                })
+            }
+            Location::Postgres(url) => {
+                let (options, place) = postgres::options(url)?;
+                let connection = options.connect().await.map_err(|error| place.refused(&error))?;
+                Ok(Self {
+                    connection: LinkConnection::Postgres(connection),
+                    steps,
+                    place,
+                    _lock: None,
+                })
+            }
+        }
+    }
+
+    /// `None` if it is a SQLite file that does not exist: looking must not create it.
+    async fn open_existing(location: &Location) -> Result<Option<Self>, OpenError> {
+        if let Location::Sqlite(path) = location
+            && !path.exists()
+        {
+            return Ok(None);
+        }
+        Self::open(location, Access::Look).await.map(Some)
+    }
+
+    fn migrate(&mut self) -> &mut (dyn Migrate + Send) {
+        self.connection.migrate()
+    }
+
+    /// Waits for other migrations of the same database to end.
+    async fn lock(&mut self) -> Result<(), OpenError> {
+        let locked = self.migrate().lock().await;
+        locked.map_err(|error| refused(&self.place, error))
+    }
+
+    /// What has been applied: always the beginning of what this release knows, else it is refused.
+    async fn applied(&mut self) -> Result<Vec<AppliedMigration>, OpenError> {
+        let mut applied = Vec::new();
+        if self.has_table(TABLE).await? {
+            let listed = self.migrate().list_applied_migrations(TABLE).await;
+            applied = listed.map_err(|error| refused(&self.place, error))?;
+        }
+        if applied.is_empty() && self.has_table(A_TABLE_OF_OURS).await? {
+            return Err(OpenError::Foreign);
+        }
+        let known = self.steps.last().map_or(0, |step| step.version);
+        if let Some(newest) = applied.iter().map(|migration| migration.version).max()
+            && newest > known
+        {
+            return Err(OpenError::Newer { found: newest, known });
+        }
+        for (step, found) in self.steps.iter().zip(&applied) {
+            let ours = migration(step, MigrationType::ReversibleUp);
+            if found.version != ours.version || found.checksum != ours.checksum {
+                return Err(OpenError::Changed { version: found.version });
+            }
+        }
+        Ok(applied)
+    }
+
+    async fn has_table(&mut self, name: &str) -> Result<bool, OpenError> {
+        let found = match &mut self.connection {
+            LinkConnection::Sqlite(connection) => {
+                sqlx::query_scalar(SQLITE_HAS_TABLE)
+                    .bind(name)
+                    .fetch_one(connection)
+                    .await
+            }
+            LinkConnection::Postgres(connection) => {
+                sqlx::query_scalar(POSTGRES_HAS_TABLE)
+                    .bind(name)
+                    .fetch_one(connection)
+                    .await
+            }
+        };
+        found.map_err(|error| self.place.refused(&error))
+    }
+
+    async fn finish(self) -> Result<(), OpenError> {
+        let closed = match self.connection {
+            LinkConnection::Sqlite(connection) => connection.close().await,
+            LinkConnection::Postgres(connection) => connection.close().await,
+        };
+        closed.map_err(|error| self.place.refused(&error))
+    }
+}
+
+fn refused(place: &Place, error: MigrateError) -> OpenError {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => place.refused(&error),
+        _ => place.refused(&sqlx::Error::WorkerCrashed),
+    }
+}
+
+fn migration(step: &Embedded, direction: MigrationType) -> Migration {
+    let sql = if direction.is_down_migration() {
+        step.down
+    } else {
+        step.up
+    };
+    Migration::new(step.version, step.name.into(), direction, sql.into_sql_str(), false)
+}
+
+fn steps(location: &Location) -> &'static [Embedded] {
+    match location {
+        Location::Sqlite(_) => SQLITE,
+        Location::Postgres(_) => POSTGRES,
+    }
+}
+
+/// A migration in the binary.
+struct Embedded {
+    version: i64,
+    name: &'static str,
+    up: &'static str,
+    down: &'static str,
+}
+
+/// The same numbers and names for both databases, by construction.
+macro_rules! embedded {
+    ($($version:literal $number:literal $name:literal),+) => {
+        const SQLITE: &[Embedded] = &[$(embedded!(@ "sqlite" $version $number $name)),+];
+        const POSTGRES: &[Embedded] = &[$(embedded!(@ "postgres" $version $number $name)),+];
+    };
+    (@ $backend:literal $version:literal $number:literal $name:literal) => {
+        Embedded {
+            version: $version,
+            name: $name,
+            up: include_str!(concat!("../../migrations/", $backend, "/", $number, "_", $name, ".up.sql")),
+            down: include_str!(concat!("../../migrations/", $backend, "/", $number, "_", $name, ".down.sql")),
+        }
+    };
+}
+embedded!(1 "0001" "initial");
+
+/// Where the driver records applied migrations.
+const TABLE: &str = "_sqlx_migrations";
+const A_TABLE_OF_OURS: &str = "accounts";
+const SQLITE_HAS_TABLE: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = $1)";
+// Looks along the search path only, as the migrations do.
+const POSTGRES_HAS_TABLE: &str = "SELECT to_regclass($1) IS NOT NULL";

@@ -1,0 +1,126 @@
+//! PostgreSQL: one database, any number of nodes.
+//!
+//! The queue's writers have connections of their own, so that a crowd of readers never keeps a batch from its commit.
+//! Every connection commits synchronously whatever the server's default is, and gives up after a time limit. A
+//! transaction that loses against another one is tried again here, a bounded number of times; callers never see that.
+
+mod accounts;
+mod keys;
+mod queue;
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::pool::PoolOptions;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, PgPool, Postgres, Transaction};
+
+use super::migrate::{self, Location};
+use super::open::Place;
+use super::{OpenError, Storage, StorageError};
+use crate::domain::QueueLimits;
+
+/// Opens the database at `url` with at most `pool_size` connections, of which the queue's writers get up to four. At
+/// least two are used. The schema must be current.
+pub async fn open(url: &str, limits: QueueLimits, pool_size: u32) -> Result<Storage, OpenError> {
+    migrate::require_current(&Location::Postgres(url.to_owned())).await?;
+    let (options, place) = options(url)?;
+    let pool = |size: u32, options: PgConnectOptions| {
+        PoolOptions::<Postgres>::new()
+            .max_connections(size)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(|connection, _| {
+                Box::pin(async move { sqlx::query(COMMIT_DURABLY).execute(connection).await.map(|_| ()) })
+            })
+            .connect_with(options)
+    };
+    let writers = (pool_size / 2).clamp(1, MAX_WRITERS);
+    let others = pool_size.saturating_sub(writers).max(1);
+    let timed = options.options(SERVER_SETTINGS);
+    let keyed = timed.clone().options(WRITER_SETTINGS);
+    let database = Database {
+        pool: pool(others, timed).await.map_err(|error| place.refused(&error))?,
+    };
+    let writers = Database {
+        pool: pool(writers, keyed).await.map_err(|error| place.refused(&error))?,
+    };
+    Ok(Storage {
+        accounts: Arc::new(accounts::PgAccounts::new(database.clone())),
+        keys: Arc::new(keys::PgKeys::new(database.clone())),
+        queue: Arc::new(queue::PgQueue::new(database, writers, limits)),
+    })
+}
+
+/// The options of a connection, and how to call the database in messages.
+pub(super) fn options(url: &str) -> Result<(PgConnectOptions, Place), OpenError> {
+    if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
+        return Err(OpenError::Url);
+    }
+    let options = PgConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
+    let database = options.get_database().unwrap_or_else(|| options.get_username());
+    let place = Place::Postgres(format!("{}:{}/{database}", options.get_host(), options.get_port()));
+    Ok((
+        options.application_name("blind-relay").disable_statement_logging(),
+        place,
+    ))
+}
+
+/// Connections to one database.
+#[derive(Clone)]
+struct Database {
+    pool: PgPool,
+}
+
+impl Database {
+    async fn begin(&self) -> Result<Transaction<'static, Postgres>, StorageError> {
+        Ok(self.pool.begin().await?)
+    }
+}
+
+/// Evaluates the attempt again for as long as other transactions are in its way, a bounded number of times.
+macro_rules! retrying {
+    ($attempt:expr) => {{
+        let mut pauses = $crate::storage::postgres::PAUSES.iter();
+        loop {
+            match $attempt {
+                Err(error) if $crate::storage::StorageError::is_contention(&error) => match pauses.next() {
+                    Some(pause) => tokio::time::sleep(*pause).await,
+                    None => break Err(error),
+                },
+                done => break done,
+            }
+        }
+    }};
+}
+use retrying;
+
+/// Between attempts. Whoever won has usually committed after the first.
+const PAUSES: [Duration; 5] = [
+    Duration::from_millis(1),
+    Duration::from_millis(5),
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+];
+const MAX_WRITERS: u32 = 4;
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The rules of this module are written for READ COMMITTED, whatever the server's default is.
+const SERVER_SETTINGS: [(&str, &str); 5] = [
+    ("statement_timeout", "10s"),
+    ("lock_timeout", "5s"),
+    ("idle_in_transaction_session_timeout", "30s"),
+    ("default_transaction_isolation", "read\\ committed"),
+    ("jit", "off"),
+];
+/// Every statement of the queue's writers finds rows by key. A plan made while a table was small would scan it, and would
+/// stay in the connection's cache while the table grows.
+const WRITER_SETTINGS: [(&str, &str); 3] = [
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+];
+// Leaves `remote_apply` and the like as the operator set them; `off` would answer before the data is safe.
+const COMMIT_DURABLY: &str = "SELECT set_config('synchronous_commit', 'on', false) \
+    WHERE current_setting('synchronous_commit') = 'off'";

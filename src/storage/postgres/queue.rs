@@ -1,0 +1,191 @@
+//! The envelope queue on Postgres.
+//!
+//! Order is per mailbox and comes from its row in `mailboxes`, which a batch locks first and holds until commit. Numbers
+//! therefore become visible in the order in which they were drawn: a reader that has seen `n` may ask for "after n"
+//! without stepping over a slower sender's `n - 1`. Batches lock mailboxes in the order of their ids and touch envelopes
+//! only of mailboxes they hold, so two nodes wait for one another instead of deadlocking.
+
+use async_trait::async_trait;
+use sqlx::PgConnection;
+
+use super::{Database, retrying};
+use crate::domain::{Batch, Day, Enqueued, Head, MailboxId, PageLimit, QueueLimits, Queued, Seq};
+use crate::storage::ledger::{Counter, Ledger, NewRow, touched};
+use crate::storage::{EnvelopeQueue, StorageError};
+
+/// Queues in one table, shared by every node.
+pub(super) struct PgQueue {
+    database: Database,
+    writers: Database,
+    limits: QueueLimits,
+}
+
+impl PgQueue {
+    pub(super) fn new(database: Database, writers: Database, limits: QueueLimits) -> Self {
+        Self {
+            database,
+            writers,
+            limits,
+        }
+    }
+
+    async fn try_commit(&self, batch: &Batch, mailboxes: &[i64]) -> Result<Vec<Enqueued>, StorageError> {
+        let mut tx = self.writers.begin().await?;
+        let mut ledger = self.lock(&mut tx, mailboxes).await?;
+        if !batch.acknowledgements.is_empty() {
+            let (ids, numbers) = batch
+                .acknowledgements
+                .iter()
+                .map(|ack| (ack.mailbox.0, ack.seq.0))
+                .unzip();
+            delete(&mut tx, ids, numbers, &mut ledger).await?;
+        }
+        let (outcomes, rows) = ledger.admit(&batch.deliveries);
+        save(&mut tx, &ledger, &rows).await?;
+        tx.commit().await?;
+        Ok(outcomes)
+    }
+
+    async fn try_expire(&self, today: Day, limit: u32) -> Result<u64, StorageError> {
+        let mut tx = self.writers.begin().await?;
+        let due: Vec<(i64, i64)> = sqlx::query_as(DUE)
+            .bind(today.0)
+            .bind(i64::from(limit))
+            .fetch_all(&mut *tx)
+            .await?;
+        if due.is_empty() {
+            return Ok(0);
+        }
+        let (mailboxes, numbers): (Vec<_>, Vec<_>) = due.into_iter().unzip();
+        let mut ledger = self.lock(&mut tx, &mailboxes).await?;
+        // Less than was due if a device has acknowledged in the meantime.
+        let dropped = delete(&mut tx, mailboxes, numbers, &mut ledger).await?;
+        save(&mut tx, &ledger, &[]).await?;
+        tx.commit().await?;
+        Ok(dropped)
+    }
+
+    async fn lock(&self, db: &mut PgConnection, mailboxes: &[i64]) -> Result<Ledger, StorageError> {
+        let counters: Vec<(i64, i64, i64, i64)> = sqlx::query_as(LOCK_COUNTERS).bind(mailboxes).fetch_all(db).await?;
+        let counter = |(mailbox, last_seq, envelopes, bytes)| Counter {
+            mailbox,
+            last_seq,
+            envelopes,
+            bytes,
+        };
+        Ok(Ledger::new(self.limits, counters.into_iter().map(counter)))
+    }
+}
+
+#[async_trait]
+impl EnvelopeQueue for PgQueue {
+    #[tracing::instrument(name = "db.queue.commit", level = "debug", skip_all)]
+    async fn commit(&self, batch: &Batch) -> Result<Vec<Enqueued>, StorageError> {
+        let mailboxes = touched(batch);
+        if mailboxes.is_empty() {
+            return Ok(vec![Enqueued::At(Vec::new()); batch.deliveries.len()]);
+        }
+        retrying!(self.try_commit(batch, &mailboxes).await)
+    }
+
+    #[tracing::instrument(name = "db.queue.pending", level = "debug", skip_all)]
+    async fn pending(&self, mailbox: MailboxId, after: Seq, limit: PageLimit) -> Result<Vec<Queued>, StorageError> {
+        let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(PENDING)
+            .bind(mailbox.0)
+            .bind(after.0)
+            .bind(i64::from(limit.envelopes.max(1)))
+            .bind(i64::try_from(limit.bytes).unwrap_or(i64::MAX))
+            .fetch_all(&self.database.pool)
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|(seq, content)| Queued {
+                seq: Seq(seq),
+                content: content.into(),
+            })
+            .collect())
+    }
+
+    #[tracing::instrument(name = "db.queue.heads", level = "debug", skip_all)]
+    async fn heads(&self, mailboxes: &[MailboxId]) -> Result<Vec<Head>, StorageError> {
+        let ids: Vec<i64> = mailboxes.iter().map(|mailbox| mailbox.0).collect();
+        let rows: Vec<(i64, i64)> = sqlx::query_as(HEADS).bind(ids).fetch_all(&self.database.pool).await?;
+        Ok(rows
+            .into_iter()
+            .map(|(mailbox, last)| Head {
+                mailbox: MailboxId(mailbox),
+                last: Seq(last),
+            })
+            .collect())
+    }
+
+    #[tracing::instrument(name = "db.queue.expire", level = "debug", skip_all)]
+    async fn expire(&self, today: Day, limit: u32) -> Result<u64, StorageError> {
+        retrying!(self.try_expire(today, limit).await)
+    }
+}
+
+/// Deletes those of the envelopes that are there and whose mailboxes are held, and says how many.
+async fn delete(
+    db: &mut PgConnection,
+    mailboxes: Vec<i64>,
+    numbers: Vec<i64>,
+    ledger: &mut Ledger,
+) -> Result<u64, StorageError> {
+    let deleted: Vec<(i64, i64)> = sqlx::query_as(DELETE)
+        .bind(mailboxes)
+        .bind(numbers)
+        .fetch_all(db)
+        .await?;
+    for (mailbox, bytes) in &deleted {
+        ledger.removed(*mailbox, *bytes);
+    }
+    Ok(deleted.len().try_into().unwrap_or(u64::MAX))
+}
+
+/// Writes counters and envelopes back in one statement.
+async fn save(db: &mut PgConnection, ledger: &Ledger, rows: &[NewRow<'_>]) -> Result<(), StorageError> {
+    let saved = ledger.saved();
+    if saved.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(SAVE)
+        .bind(saved.iter().map(|counter| counter.mailbox).collect::<Vec<_>>())
+        .bind(saved.iter().map(|counter| counter.last_seq).collect::<Vec<_>>())
+        .bind(saved.iter().map(|counter| counter.envelopes).collect::<Vec<_>>())
+        .bind(saved.iter().map(|counter| counter.bytes).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.mailbox).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.seq).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.content).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.expires).collect::<Vec<_>>())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+// Weaker than FOR UPDATE by as much as it takes not to hinder a foreign key check; writers exclude one another all the
+// same.
+const LOCK_COUNTERS: &str = "SELECT id, last_seq, envelopes, bytes FROM mailboxes \
+    WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
+const DELETE: &str = "DELETE FROM envelopes AS e USING unnest($1::bigint[], $2::bigint[]) AS place (mailbox, seq) \
+    WHERE e.mailbox = place.mailbox AND e.seq = place.seq \
+    RETURNING e.mailbox, octet_length(e.content)::bigint";
+const SAVE: &str = "WITH counters AS (UPDATE mailboxes AS m \
+        SET last_seq = new.last_seq, envelopes = new.envelopes, bytes = new.bytes \
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS new (id, last_seq, envelopes, bytes) \
+        WHERE m.id = new.id) \
+    INSERT INTO envelopes (mailbox, seq, content, expires) \
+    SELECT * FROM unnest($5::bigint[], $6::bigint[], $7::bytea[], $8::integer[])";
+// The size of a body is known without reading it.
+const PENDING: &str = "SELECT seq, content FROM (\
+        SELECT seq, content, sum(octet_length(content)) OVER sizes AS total, row_number() OVER sizes AS number \
+        FROM (SELECT seq, content FROM envelopes WHERE mailbox = $1 AND seq > $2 ORDER BY seq LIMIT $3) AS page \
+        WINDOW sizes AS (ORDER BY seq)) AS sized \
+    WHERE total <= $4 OR number = 1 ORDER BY seq";
+const HEADS: &str = "SELECT id, last_seq FROM mailboxes WHERE id = ANY($1)";
+const DUE: &str = "SELECT mailbox, seq FROM envelopes WHERE expires <= $1 ORDER BY expires LIMIT $2";
+
+#[cfg(test)]
+mod tests {
+    crate::storage::conformance::envelope_queue_suite!(crate::storage::testing::postgres);
+}

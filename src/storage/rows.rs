@@ -1,0 +1,283 @@
+//! Rows as both databases return them, and the way from a row to a type of the domain.
+//!
+//! The columns have the same names on both sides, so one list of fields reads both. A value that does not convert was
+//! not written by this server: the error names its column and never the value.
+
+use keys_schema::{
+    Aci, DecodeError, EcPreKey, EcPublicKey, IdentityKey, KeyId, KyberPreKey, KyberPublicKey, Pni, Signature,
+    SignedEcPreKey,
+};
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row};
+use uuid::Uuid;
+
+use super::StorageError;
+use crate::domain::{
+    Account, Capabilities, Day, Device, DeviceId, DeviceName, IdentityKind, KyberSource, MailboxId, NumberHash,
+    PreKeyBundle, RegistrationId, Sealed, SecretVerifier, SessionKey, SignedKeys, Timestamp, UnidentifiedAccess,
+    VerificationSession,
+};
+
+macro_rules! rows {
+    ($($name:ident { $($field:ident: $type:ty),+ $(,)? })+) => {$(
+        pub(super) struct $name { $(pub(super) $field: $type),+ }
+
+        impl FromRow<'_, SqliteRow> for $name {
+            fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+                Ok(Self { $($field: row.try_get(stringify!($field))?),+ })
+            }
+        }
+
+        impl FromRow<'_, PgRow> for $name {
+            fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+                Ok(Self { $($field: row.try_get(stringify!($field))?),+ })
+            }
+        }
+    )+};
+}
+
+rows! {
+    AccountRow {
+        aci: Uuid,
+        pni: Uuid,
+        aci_identity: Vec<u8>,
+        pni_identity: Vec<u8>,
+        access_key: Option<Vec<u8>>,
+        unrestricted: bool,
+        discoverable: bool,
+        recovery_salt: Option<Vec<u8>>,
+        recovery_hash: Option<Vec<u8>>,
+    }
+    DeviceRow {
+        device_id: i16,
+        mailbox: i64,
+        registration_id: i32,
+        pni_registration_id: i32,
+        name: Option<Vec<u8>>,
+        credential_salt: Vec<u8>,
+        credential_hash: Vec<u8>,
+        sealed_number: Vec<u8>,
+        fetches_messages: bool,
+        capabilities: i64,
+        last_seen: i32,
+    }
+    SessionRow {
+        key: Vec<u8>,
+        number_hash: Vec<u8>,
+        sealed_number: Vec<u8>,
+        verified: bool,
+        attempts: i32,
+        expires: i64,
+    }
+    SignedRow {
+        signed_id: Option<i64>,
+        signed_key: Option<Vec<u8>>,
+        signed_signature: Option<Vec<u8>>,
+        last_resort_id: Option<i64>,
+        last_resort_key: Option<Vec<u8>>,
+        last_resort_signature: Option<Vec<u8>>,
+    }
+    AddressedRow {
+        identity: Vec<u8>,
+        device_id: i16,
+        registration_id: i32,
+    }
+    EcRow {
+        key_id: i64,
+        key: Vec<u8>,
+    }
+    KyberRow {
+        key_id: i64,
+        key: Vec<u8>,
+        signature: Vec<u8>,
+    }
+}
+
+/// One account from the rows of its join with `devices`; `None` if there are none.
+pub(super) fn account<R>(rows: &[R]) -> Result<Option<Account>, StorageError>
+where
+    R: Row,
+    for<'r> AccountRow: FromRow<'r, R>,
+    for<'r> DeviceRow: FromRow<'r, R>,
+{
+    let Some(first) = rows.first() else { return Ok(None) };
+    let account = AccountRow::from_row(first)?;
+    let devices = rows.iter().map(|row| DeviceRow::from_row(row)?.into_device());
+    Ok(Some(Account {
+        aci: Aci::new(account.aci),
+        pni: Pni::new(account.pni),
+        aci_identity: identity(&account.aci_identity, IdentityKind::Aci)?,
+        pni_identity: identity(&account.pni_identity, IdentityKind::Pni)?,
+        access: UnidentifiedAccess {
+            sealed_key: account.access_key.map(Sealed),
+            unrestricted: account.unrestricted,
+        },
+        discoverable: account.discoverable,
+        recovery: match (account.recovery_salt, account.recovery_hash) {
+            (Some(salt), Some(hash)) => Some(SecretVerifier {
+                salt: array(&salt, "accounts", "recovery_salt")?,
+                hash: array(&hash, "accounts", "recovery_hash")?,
+            }),
+            _ => None,
+        },
+        devices: devices.collect::<Result<_, StorageError>>()?,
+    }))
+}
+
+impl DeviceRow {
+    fn into_device(self) -> Result<Device, StorageError> {
+        Ok(Device {
+            id: device_id(self.device_id)?,
+            mailbox: MailboxId(self.mailbox),
+            registration_id: registration_id(self.registration_id, "registration_id")?,
+            pni_registration_id: registration_id(self.pni_registration_id, "pni_registration_id")?,
+            name: match self.name {
+                Some(name) => Some(DeviceName::new(name).ok_or(corrupt("devices", "name"))?),
+                None => None,
+            },
+            credential: SecretVerifier {
+                salt: array(&self.credential_salt, "devices", "credential_salt")?,
+                hash: array(&self.credential_hash, "devices", "credential_hash")?,
+            },
+            sealed_number: Sealed(self.sealed_number),
+            fetches_messages: self.fetches_messages,
+            capabilities: Capabilities::from_bits(
+                u32::try_from(self.capabilities).map_err(|_| corrupt("devices", "capabilities"))?,
+            ),
+            last_seen: Day(self.last_seen),
+        })
+    }
+}
+
+impl SessionRow {
+    pub(super) fn into_session(self) -> Result<VerificationSession, StorageError> {
+        const TABLE: &str = "verification_sessions";
+        Ok(VerificationSession {
+            key: SessionKey(array(&self.key, TABLE, "key")?),
+            number: NumberHash(array(&self.number_hash, TABLE, "number_hash")?),
+            sealed_number: Sealed(self.sealed_number),
+            verified: self.verified,
+            attempts: u16::try_from(self.attempts).unwrap_or(u16::MAX),
+            expires: Timestamp(self.expires),
+        })
+    }
+}
+
+impl SignedRow {
+    /// Both keys, or `None` if one is missing.
+    pub(super) fn into_keys(self) -> Result<Option<SignedKeys>, StorageError> {
+        const TABLE: &str = "signed_keys";
+        let (Some(signed_id), Some(signed_key), Some(signed_signature)) =
+            (self.signed_id, self.signed_key, self.signed_signature)
+        else {
+            return Ok(None);
+        };
+        let (Some(key_id), Some(key), Some(signature)) =
+            (self.last_resort_id, self.last_resort_key, self.last_resort_signature)
+        else {
+            return Ok(None);
+        };
+        let signed = SignedEcPreKey {
+            id: key_number(signed_id, TABLE, "signed_id")?,
+            key: parsed(EcPublicKey::parse(&signed_key), TABLE, "signed_key")?,
+            signature: parsed(Signature::parse(&signed_signature), TABLE, "signed_signature")?,
+        };
+        let last_resort = kyber(KyberRow { key_id, key, signature }, TABLE)?;
+        Ok(Some(SignedKeys { signed, last_resort }))
+    }
+}
+
+impl EcRow {
+    pub(super) fn into_key(self) -> Result<EcPreKey, StorageError> {
+        const TABLE: &str = "one_time_ec_keys";
+        Ok(EcPreKey {
+            id: key_number(self.key_id, TABLE, "key_id")?,
+            key: parsed(EcPublicKey::parse(&self.key), TABLE, "key")?,
+        })
+    }
+}
+
+impl KyberRow {
+    pub(super) fn into_key(self) -> Result<KyberPreKey, StorageError> {
+        kyber(self, "one_time_kyber_keys")
+    }
+}
+
+/// The bundle of one device from its parts.
+pub(super) fn bundle(
+    device: &AddressedRow,
+    keys: SignedKeys,
+    one_time: Option<EcRow>,
+    one_time_kyber: Option<KyberRow>,
+) -> Result<PreKeyBundle, StorageError> {
+    let (kyber, kyber_source) = match one_time_kyber {
+        Some(row) => (row.into_key()?, KyberSource::OneTime),
+        None => (keys.last_resort, KyberSource::LastResort),
+    };
+    Ok(PreKeyBundle {
+        device_id: device_id(device.device_id)?,
+        registration_id: registration_id(device.registration_id, "registration_id")?,
+        signed: keys.signed,
+        one_time: one_time.map(EcRow::into_key).transpose()?,
+        kyber,
+        kyber_source,
+    })
+}
+
+/// The identity key of a namespace.
+pub(super) fn identity(bytes: &[u8], kind: IdentityKind) -> Result<IdentityKey, StorageError> {
+    let column = match kind {
+        IdentityKind::Aci => "aci_identity",
+        IdentityKind::Pni => "pni_identity",
+    };
+    parsed(IdentityKey::parse(bytes), "accounts", column)
+}
+
+/// A namespace as the column `kind` holds it.
+pub(super) fn kind_column(kind: IdentityKind) -> i16 {
+    match kind {
+        IdentityKind::Aci => 0,
+        IdentityKind::Pni => 1,
+    }
+}
+
+fn kyber(row: KyberRow, table: &'static str) -> Result<KyberPreKey, StorageError> {
+    let column = |one_time, last_resort| if table == "signed_keys" { last_resort } else { one_time };
+    Ok(KyberPreKey {
+        id: key_number(row.key_id, table, column("key_id", "last_resort_id"))?,
+        key: parsed(KyberPublicKey::parse(&row.key), table, column("key", "last_resort_key"))?,
+        signature: parsed(
+            Signature::parse(&row.signature),
+            table,
+            column("signature", "last_resort_signature"),
+        )?,
+    })
+}
+
+fn device_id(id: i16) -> Result<DeviceId, StorageError> {
+    let id = u64::try_from(id).map_err(|_| corrupt("devices", "device_id"))?;
+    DeviceId::new(id).map_err(|_| corrupt("devices", "device_id"))
+}
+
+fn registration_id(id: i32, column: &'static str) -> Result<RegistrationId, StorageError> {
+    let id = u64::try_from(id).map_err(|_| corrupt("devices", column))?;
+    RegistrationId::new(id).map_err(|_| corrupt("devices", column))
+}
+
+fn key_number(id: i64, table: &'static str, column: &'static str) -> Result<KeyId, StorageError> {
+    let id = u64::try_from(id).map_err(|_| corrupt(table, column))?;
+    parsed(KeyId::new(id), table, column)
+}
+
+fn parsed<T>(result: Result<T, DecodeError>, table: &'static str, column: &'static str) -> Result<T, StorageError> {
+    result.map_err(|_| corrupt(table, column))
+}
+
+fn array<const N: usize>(bytes: &[u8], table: &'static str, column: &'static str) -> Result<[u8; N], StorageError> {
+    bytes.try_into().map_err(|_| corrupt(table, column))
+}
+
+fn corrupt(table: &'static str, column: &'static str) -> StorageError {
+    StorageError::Corrupt { table, column }
+}

@@ -1,0 +1,344 @@
+//! Accounts, devices and verification sessions on SQLite.
+//!
+//! Whoever removes devices also removes their mailboxes and envelopes, in the same transaction, and says which mailboxes
+//! are gone. Keys go with their device.
+
+use async_trait::async_trait;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Sqlite, SqliteConnection};
+
+use super::keys::publish;
+use super::{Database, json_numbers};
+use crate::domain::{
+    Account, Aci, AttributesUpdate, Day, IdentityKind, KeyUpload, MailboxId, NumberHash, Pni, ProtocolAddress,
+    Registered, Registration, ServiceId, SessionKey, SignedKeys, Timestamp, VerificationSession,
+};
+use crate::storage::rows::{self, SessionRow};
+use crate::storage::{AccountStore, StorageError};
+
+/// Accounts in one file.
+pub(super) struct SqliteAccounts {
+    database: Database,
+}
+
+impl SqliteAccounts {
+    pub(super) fn new(database: Database) -> Self {
+        Self { database }
+    }
+}
+
+#[async_trait]
+impl AccountStore for SqliteAccounts {
+    #[tracing::instrument(name = "db.accounts.ping", level = "debug", skip_all)]
+    async fn ping(&self) -> Result<(), StorageError> {
+        // Reads a page of the file, which `SELECT 1` would not.
+        sqlx::query(PING).fetch_optional(&self.database.read).await?;
+        Ok(())
+    }
+
+    #[tracing::instrument(name = "db.accounts.pin_pepper", level = "debug", skip_all)]
+    async fn pin_pepper(&self, check: [u8; 32]) -> Result<bool, StorageError> {
+        let mut tx = self.database.begin().await?;
+        sqlx::query(PIN_PEPPER).bind(check.as_slice()).execute(&mut *tx).await?;
+        let pinned: Vec<u8> = sqlx::query_scalar(PINNED_PEPPER).fetch_one(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(pinned == check)
+    }
+
+    #[tracing::instrument(name = "db.accounts.register", level = "debug", skip_all)]
+    async fn register(&self, registration: &Registration) -> Result<Registered, StorageError> {
+        let mut tx = self.database.begin().await?;
+        let known: Option<(uuid::Uuid, uuid::Uuid)> = sqlx::query_as(FIND_NUMBER)
+            .bind(registration.number.0.as_slice())
+            .fetch_optional(&mut *tx)
+            .await?;
+        let registered = match known {
+            Some((aci, _)) if aci != *registration.aci.as_uuid() => {
+                return Ok(Registered::NumberTaken(Aci::new(aci)));
+            }
+            Some((_, pni)) => {
+                let dropped = drop_devices(&mut tx, registration.aci).await?;
+                restart_account(&mut tx, registration).await?;
+                Registered::Again {
+                    pni: Pni::new(pni),
+                    dropped,
+                }
+            }
+            None => {
+                insert_account(&mut tx, registration).await?;
+                Registered::New
+            }
+        };
+        insert_device(&mut tx, registration).await?;
+        tx.commit().await?;
+        Ok(registered)
+    }
+
+    #[tracing::instrument(name = "db.accounts.find", level = "debug", skip_all)]
+    async fn find(&self, id: &ServiceId) -> Result<Option<Account>, StorageError> {
+        let statement = if id.is_pni() { FIND_BY_PNI } else { FIND_BY_ACI };
+        let rows: Vec<SqliteRow> = sqlx::query(statement)
+            .bind(id.as_uuid())
+            .fetch_all(&self.database.read)
+            .await?;
+        rows::account(&rows)
+    }
+
+    #[tracing::instrument(name = "db.accounts.find_by_number", level = "debug", skip_all)]
+    async fn find_by_number(&self, number: &NumberHash) -> Result<Option<Aci>, StorageError> {
+        let found: Option<(uuid::Uuid, uuid::Uuid)> = sqlx::query_as(FIND_NUMBER)
+            .bind(number.0.as_slice())
+            .fetch_optional(&self.database.read)
+            .await?;
+        Ok(found.map(|(aci, _)| Aci::new(aci)))
+    }
+
+    #[tracing::instrument(name = "db.accounts.update_attributes", level = "debug", skip_all)]
+    async fn update_attributes(
+        &self,
+        address: ProtocolAddress,
+        update: &AttributesUpdate,
+    ) -> Result<bool, StorageError> {
+        let mut tx = self.database.begin().await?;
+        let updated = sqlx::query(UPDATE_DEVICE)
+            .bind(address.aci.as_uuid())
+            .bind(i16::from(address.device_id.get()))
+            .bind(update.name.as_ref().map(|name| name.as_bytes()))
+            .bind(update.fetches_messages)
+            .bind(i64::from(update.capabilities.bits()))
+            .execute(&mut *tx)
+            .await?;
+        if updated.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query(UPDATE_ACCOUNT)
+            .bind(address.aci.as_uuid())
+            .bind(update.access.sealed_key.as_ref().map(|sealed| sealed.0.as_slice()))
+            .bind(update.access.unrestricted)
+            .bind(update.discoverable)
+            .bind(update.recovery.as_ref().map(|recovery| recovery.salt.as_slice()))
+            .bind(update.recovery.as_ref().map(|recovery| recovery.hash.as_slice()))
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    #[tracing::instrument(name = "db.accounts.touch", level = "debug", skip_all)]
+    async fn touch(&self, address: ProtocolAddress, today: Day) -> Result<(), StorageError> {
+        sqlx::query(TOUCH)
+            .bind(address.aci.as_uuid())
+            .bind(i16::from(address.device_id.get()))
+            .bind(today.0)
+            .execute(&self.database.write)
+            .await?;
+        Ok(())
+    }
+
+    #[tracing::instrument(name = "db.accounts.delete", level = "debug", skip_all)]
+    async fn delete(&self, aci: Aci) -> Result<Vec<MailboxId>, StorageError> {
+        let mut tx = self.database.begin().await?;
+        let dropped = drop_devices(&mut tx, aci).await?;
+        sqlx::query(DELETE_ACCOUNT)
+            .bind(aci.as_uuid())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(dropped)
+    }
+
+    #[tracing::instrument(name = "db.sessions.open", level = "debug", skip_all)]
+    async fn open_session(&self, session: &VerificationSession) -> Result<(), StorageError> {
+        sqlx::query(OPEN_SESSION)
+            .bind(session.key.0.as_slice())
+            .bind(session.number.0.as_slice())
+            .bind(session.sealed_number.0.as_slice())
+            .bind(session.verified)
+            .bind(i32::from(session.attempts))
+            .bind(session.expires.0)
+            .execute(&self.database.write)
+            .await?;
+        Ok(())
+    }
+
+    #[tracing::instrument(name = "db.sessions.find", level = "debug", skip_all)]
+    async fn find_session(
+        &self,
+        key: &SessionKey,
+        now: Timestamp,
+    ) -> Result<Option<VerificationSession>, StorageError> {
+        let row: Option<SessionRow> = sqlx::query_as(FIND_SESSION)
+            .bind(key.0.as_slice())
+            .bind(now.0)
+            .fetch_optional(&self.database.read)
+            .await?;
+        row.map(SessionRow::into_session).transpose()
+    }
+
+    #[tracing::instrument(name = "db.sessions.try", level = "debug", skip_all)]
+    async fn try_session(
+        &self,
+        key: &SessionKey,
+        right: bool,
+        now: Timestamp,
+    ) -> Result<Option<VerificationSession>, StorageError> {
+        let mut tx = self.database.begin().await?;
+        let row: Option<SessionRow> = sqlx::query_as(TRY_SESSION)
+            .bind(key.0.as_slice())
+            .bind(now.0)
+            .bind(right)
+            .fetch_optional(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        row.map(SessionRow::into_session).transpose()
+    }
+
+    #[tracing::instrument(name = "db.sessions.close", level = "debug", skip_all)]
+    async fn close_session(&self, key: &SessionKey) -> Result<(), StorageError> {
+        sqlx::query(CLOSE_SESSION)
+            .bind(key.0.as_slice())
+            .execute(&self.database.write)
+            .await?;
+        Ok(())
+    }
+
+    #[tracing::instrument(name = "db.sessions.expire", level = "debug", skip_all)]
+    async fn expire_sessions(&self, now: Timestamp) -> Result<u64, StorageError> {
+        let expired = sqlx::query(EXPIRE_SESSIONS)
+            .bind(now.0)
+            .execute(&self.database.write)
+            .await?;
+        Ok(expired.rows_affected())
+    }
+}
+
+async fn insert_account(db: &mut SqliteConnection, registration: &Registration) -> Result<(), StorageError> {
+    with_account(sqlx::query(INSERT_ACCOUNT), registration)
+        .bind(registration.pni.as_uuid())
+        .bind(registration.number.0.as_slice())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+async fn restart_account(db: &mut SqliteConnection, registration: &Registration) -> Result<(), StorageError> {
+    with_account(sqlx::query(RESTART_ACCOUNT), registration)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Binds $1 to $8, which the two statements have in common.
+fn with_account<'q>(statement: AccountQuery<'q>, registration: &'q Registration) -> AccountQuery<'q> {
+    statement
+        .bind(registration.aci.as_uuid())
+        .bind(registration.aci_identity.serialized())
+        .bind(registration.pni_identity.serialized())
+        .bind(
+            registration
+                .access
+                .sealed_key
+                .as_ref()
+                .map(|sealed| sealed.0.as_slice()),
+        )
+        .bind(registration.access.unrestricted)
+        .bind(registration.discoverable)
+        .bind(registration.recovery.as_ref().map(|recovery| recovery.salt.as_slice()))
+        .bind(registration.recovery.as_ref().map(|recovery| recovery.hash.as_slice()))
+}
+
+type AccountQuery<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
+
+/// Device 1 with its mailbox and its keys.
+async fn insert_device(db: &mut SqliteConnection, registration: &Registration) -> Result<(), StorageError> {
+    let device = &registration.device;
+    sqlx::query(INSERT_MAILBOX)
+        .bind(device.mailbox.0)
+        .execute(&mut *db)
+        .await?;
+    sqlx::query(INSERT_DEVICE)
+        .bind(registration.aci.as_uuid())
+        .bind(i16::from(device.id.get()))
+        .bind(device.mailbox.0)
+        .bind(i32::from(device.registration_id.get()))
+        .bind(i32::from(device.pni_registration_id.get()))
+        .bind(device.name.as_ref().map(|name| name.as_bytes()))
+        .bind(device.credential.salt.as_slice())
+        .bind(device.credential.hash.as_slice())
+        .bind(device.sealed_number.0.as_slice())
+        .bind(device.fetches_messages)
+        .bind(i64::from(device.capabilities.bits()))
+        .bind(device.last_seen.0)
+        .execute(&mut *db)
+        .await?;
+    let address = ProtocolAddress {
+        aci: registration.aci,
+        device_id: device.id,
+    };
+    publish(db, address, IdentityKind::Aci, &upload(&registration.aci_keys)).await?;
+    publish(db, address, IdentityKind::Pni, &upload(&registration.pni_keys)).await
+}
+
+fn upload(keys: &SignedKeys) -> KeyUpload {
+    let SignedKeys { signed, last_resort } = keys.clone();
+    KeyUpload {
+        signed: Some(signed),
+        last_resort: Some(last_resort),
+        ..KeyUpload::default()
+    }
+}
+
+async fn drop_devices(db: &mut SqliteConnection, aci: Aci) -> Result<Vec<MailboxId>, StorageError> {
+    let dropped: Vec<i64> = sqlx::query_scalar(DELETE_DEVICES)
+        .bind(aci.as_uuid())
+        .fetch_all(&mut *db)
+        .await?;
+    let ids = json_numbers(dropped.iter().copied());
+    sqlx::query(DELETE_MAILBOXES).bind(&ids).execute(&mut *db).await?;
+    sqlx::query(DELETE_ENVELOPES).bind(&ids).execute(&mut *db).await?;
+    Ok(dropped.into_iter().map(MailboxId).collect())
+}
+
+const PING: &str = "SELECT name FROM settings LIMIT 1";
+const PIN_PEPPER: &str = "INSERT INTO settings (name, value) VALUES ('pepper_check', $1) ON CONFLICT DO NOTHING";
+const PINNED_PEPPER: &str = "SELECT value FROM settings WHERE name = 'pepper_check'";
+const FIND_NUMBER: &str = "SELECT aci, pni FROM accounts WHERE number_hash = $1";
+const INSERT_ACCOUNT: &str = "INSERT INTO accounts (aci, aci_identity, pni_identity, access_key, \
+        unrestricted, discoverable, recovery_salt, recovery_hash, pni, number_hash) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+// The number stays, and with it the PNI.
+const RESTART_ACCOUNT: &str = "UPDATE accounts SET aci_identity = $2, pni_identity = $3, access_key = $4, \
+        unrestricted = $5, discoverable = $6, recovery_salt = $7, recovery_hash = $8 \
+    WHERE aci = $1";
+const INSERT_MAILBOX: &str = "INSERT INTO mailboxes (id, last_seq, envelopes, bytes) VALUES ($1, 0, 0, 0)";
+const INSERT_DEVICE: &str = "INSERT INTO devices (aci, device_id, mailbox, registration_id, pni_registration_id, name, \
+        credential_salt, credential_hash, sealed_number, fetches_messages, capabilities, last_seen) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+const FIND_BY_ACI: &str = "SELECT * FROM accounts JOIN devices USING (aci) WHERE aci = $1 ORDER BY device_id";
+const FIND_BY_PNI: &str = "SELECT * FROM accounts JOIN devices USING (aci) WHERE pni = $1 ORDER BY device_id";
+const UPDATE_DEVICE: &str = "UPDATE devices SET name = $3, fetches_messages = $4, capabilities = $5 \
+    WHERE aci = $1 AND device_id = $2";
+const UPDATE_ACCOUNT: &str = "UPDATE accounts SET access_key = $2, unrestricted = $3, discoverable = $4, \
+        recovery_salt = coalesce($5, recovery_salt), recovery_hash = coalesce($6, recovery_hash) \
+    WHERE aci = $1";
+// A clock that is behind takes nothing back, and a second time the same day writes nothing.
+const TOUCH: &str = "UPDATE devices SET last_seen = $3 WHERE aci = $1 AND device_id = $2 AND last_seen < $3";
+const DELETE_DEVICES: &str = "DELETE FROM devices WHERE aci = $1 RETURNING mailbox";
+const DELETE_MAILBOXES: &str = "DELETE FROM mailboxes WHERE id IN (SELECT value FROM json_each($1))";
+const DELETE_ENVELOPES: &str = "DELETE FROM envelopes WHERE mailbox IN (SELECT value FROM json_each($1))";
+const DELETE_ACCOUNT: &str = "DELETE FROM accounts WHERE aci = $1";
+const OPEN_SESSION: &str = "INSERT INTO verification_sessions \
+        (key, number_hash, sealed_number, verified, attempts, expires) \
+    VALUES ($1, $2, $3, $4, $5, $6)";
+const FIND_SESSION: &str = "SELECT key, number_hash, sealed_number, verified, attempts, expires \
+    FROM verification_sessions WHERE key = $1 AND expires > $2";
+const TRY_SESSION: &str = "UPDATE verification_sessions SET attempts = attempts + 1, verified = verified OR $3 \
+    WHERE key = $1 AND expires > $2 \
+    RETURNING key, number_hash, sealed_number, verified, attempts, expires";
+const CLOSE_SESSION: &str = "DELETE FROM verification_sessions WHERE key = $1";
+const EXPIRE_SESSIONS: &str = "DELETE FROM verification_sessions WHERE expires <= $1";
+
+#[cfg(test)]
+mod tests {
+    crate::storage::conformance::account_store_suite!(crate::storage::testing::sqlite);
+}

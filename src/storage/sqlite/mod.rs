@@ -1,0 +1,169 @@
+//! SQLite: one file, one process.
+//!
+//! One connection writes and commits with a synced log; a few others only read. A lock beside the file, held for as long
+//! as any part of the [`Storage`] lives, keeps a second server away: SQLite itself would let it in, and two relays would
+//! each believe that they alone know who is connected. Deleted content is overwritten, and nothing is spilled into
+//! temporary files.
+
+mod accounts;
+mod keys;
+mod lock;
+mod queue;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::pool::PoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Sqlite, SqlitePool, Transaction};
+
+use super::migrate::{self, Location};
+use super::open::Place;
+use super::{OpenError, Storage, StorageError};
+use crate::domain::QueueLimits;
+
+pub(super) use lock::FileLock;
+
+/// Opens the database at `path`. The directory must exist, and the schema must be current.
+pub async fn open(path: &Path, limits: QueueLimits) -> Result<Storage, OpenError> {
+    let lock = FileLock::acquire(path)?;
+    migrate::require_current(&Location::Sqlite(path.to_owned())).await?;
+    let place = Place::file(path);
+    let pool = |size: u32, options: SqliteConnectOptions| {
+        PoolOptions::<Sqlite>::new()
+            .min_connections(size)
+            .max_connections(size)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            // A file does not hang up.
+            .test_before_acquire(false)
+            .connect_with(options)
+    };
+    let write = pool(1, options(path)).await.map_err(|error| place.refused(&error))?;
+    let read = pool(READERS, reader_options(path))
+        .await
+        .map_err(|error| place.refused(&error))?;
+    let database = Database {
+        write,
+        read,
+        _lock: Arc::new(lock),
+    };
+    Ok(Storage {
+        accounts: Arc::new(accounts::SqliteAccounts::new(database.clone())),
+        keys: Arc::new(keys::SqliteKeys::new(database.clone())),
+        queue: Arc::new(queue::SqliteQueue::new(database, limits)),
+    })
+}
+
+/// The options of a connection that may write.
+pub(super) fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        // Seven bodies of 1 KiB to a page. Takes effect when the file is created.
+        .page_size(8192)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("secure_delete", "ON")
+        // Intermediate results hold rows; they stay in memory.
+        .pragma("temp_store", "MEMORY")
+        // A disk error under a mapped file is a signal that ends the process, not an error that is answered.
+        .pragma("mmap_size", "0")
+        // 32 MiB, so that index pages of a busy relay stay in.
+        .pragma("cache_size", "-32768")
+        // 64 MiB of log between checkpoints: bodies acknowledged in the meantime never reach the main file.
+        .pragma("wal_autocheckpoint", "8000")
+        .disable_statement_logging()
+}
+
+/// The options of a connection that reads a database as it is, and leaves it so.
+pub(super) fn look_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging()
+}
+
+fn reader_options(path: &Path) -> SqliteConnectOptions {
+    options(path)
+        .create_if_missing(false)
+        .pragma("cache_size", "-8192")
+        .pragma("query_only", "ON")
+}
+
+/// The open file. Everything that holds a clone keeps the lock.
+#[derive(Clone)]
+struct Database {
+    write: SqlitePool,
+    read: SqlitePool,
+    _lock: Arc<FileLock>,
+}
+
+impl Database {
+    /// Begins to write. No other transaction writes until it ends.
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StorageError> {
+        let begun = self.write.begin_with(BEGIN_WRITING).await;
+        if !matches!(begun, Err(sqlx::Error::InvalidSavePointStatement)) {
+            return Ok(begun?);
+        }
+        // After a full disk SQLite has rolled back by itself, and the driver goes on believing in a transaction. Such a
+        // connection is of no more use; the next one is.
+        self.write.acquire().await?.close().await?;
+        Ok(self.write.begin_with(BEGIN_WRITING).await?)
+    }
+}
+
+/// Rows of numbers as JSON text, `[[1,2],[3,4]]`: one parameter carries a batch of any size, where a statement per row
+/// would pay the way to the driver's thread each time.
+fn json_rows<const N: usize>(rows: impl IntoIterator<Item = [i64; N]>) -> String {
+    let mut json = String::from("[");
+    for row in rows {
+        json.push_str(if json.len() == 1 { "[" } else { ",[" });
+        push_numbers(&mut json, row);
+        json.push(']');
+    }
+    json.push(']');
+    json
+}
+
+/// Numbers as JSON text, `[1,2]`.
+fn json_numbers(numbers: impl IntoIterator<Item = i64>) -> String {
+    let mut json = String::from("[");
+    push_numbers(&mut json, numbers);
+    json.push(']');
+    json
+}
+
+fn push_numbers(json: &mut String, numbers: impl IntoIterator<Item = i64>) {
+    for (index, number) in numbers.into_iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        write!(json, "{comma}{number}").expect("a string takes whatever is written");
+    }
+}
+
+/// Takes the write lock at once: one taken later, after a read, can be refused.
+const BEGIN_WRITING: &str = "BEGIN IMMEDIATE";
+const READERS: u32 = 4;
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_become_json() {
+        assert_eq!(
+            json_rows([[1, -2], [i64::MIN, i64::MAX]]),
+            format!("[[1,-2],[{},{}]]", i64::MIN, i64::MAX)
+        );
+        assert_eq!(json_rows::<2>([]), "[]");
+        assert_eq!(json_numbers([3, 4]), "[3,4]");
+    }
+}
