@@ -3,6 +3,7 @@
 //! Stopping goes in one order: not ready any more → no new connections → sessions close with 1012 → what is in flight
 //! finishes → the writer flushes. What is left after the drain time is cut and named.
 
+mod app;
 mod lifecycle;
 
 use std::io::Write;
@@ -16,11 +17,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::MigrateStep;
-use crate::config::{Config, Limits, Pepper, Tls};
+use crate::config::{Config, Database, Limits, Pepper, Tls};
 use crate::domain::{Clock, SystemClock, Timestamp};
-use crate::http::health::{self, Readiness};
+use crate::http::health::Readiness;
 use crate::http::listener::{ConnectionLimits, Listener};
 use crate::secret_file;
+use crate::storage::migrate;
 use crate::tls::{ServerTls, TlsFiles, self_signed};
 
 pub use lifecycle::{Lifecycle, Unfinished, signals};
@@ -53,7 +55,7 @@ impl Server {
         raise_descriptor_limit();
         let tls = load_tls(&config.tls, clock.now())?;
         let lifecycle = Lifecycle::new(config.drain);
-        let app = build_app(config, &lifecycle).await?;
+        let app = app::build(config, &lifecycle).await?;
 
         let slots = Arc::new(Semaphore::new(config.limits.max_connections));
         let limits = connection_limits(&config.limits);
@@ -155,9 +157,27 @@ pub async fn run_until_signal(config: Config) -> anyhow::Result<()> {
 }
 
 /// Moves the database's tables, or shows where they are.
-pub async fn migrate(_config: &Config, _step: MigrateStep) -> anyhow::Result<()> {
-    // The seam for `storage::migrate`.
-    Err(anyhow!("this build has no storage"))
+pub async fn migrate(config: &Config, step: MigrateStep) -> anyhow::Result<()> {
+    let location = app::location(config);
+    match step {
+        MigrateStep::Up => {
+            if let Database::Sqlite(_) = &config.database {
+                secret_file::create_private_dir(&config.data_dir)
+                    .with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
+            }
+            migrate::up(&location).await?;
+        }
+        MigrateStep::Down => match migrate::down(&location).await? {
+            Some(undone) => say(&format!("undone: {} {}\n", undone.version, undone.name)),
+            None => say("nothing to undo\n"),
+        },
+        MigrateStep::Status => {}
+    }
+    for step in migrate::status(&location).await? {
+        let stand = if step.applied { "applied" } else { "missing" };
+        say(&format!("{stand}  {:04} {}\n", step.version, step.name));
+    }
+    Ok(())
 }
 
 /// The key of the number hash, from the settings or its file.
@@ -187,20 +207,6 @@ async fn run_with_cut(config: Config, shutdown: CancellationToken, cut: Cancella
     say(&text);
     tracing::info!(admin = %server.admin_address()?, "serving");
     server.serve(shutdown, cut).await
-}
-
-/// The seam for the lead: storage, state and `http::routes::router` come here.
-async fn build_app(config: &Config, _lifecycle: &Lifecycle) -> anyhow::Result<App> {
-    let _pepper = load_pepper(config)?;
-    let readiness = Readiness::new(Arc::new(|| Box::pin(async { true })));
-    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new()
-        .build_recorder()
-        .handle();
-    Ok(App {
-        router: health::router(readiness.clone()),
-        admin: crate::http::admin::router(metrics, readiness.clone()),
-        readiness,
-    })
 }
 
 fn load_tls(tls: &Tls, now: Timestamp) -> anyhow::Result<Option<Arc<ServerTls>>> {

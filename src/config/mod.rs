@@ -170,8 +170,8 @@ pub struct Keys {
 pub struct Cache {
     /// Verified credentials.
     pub credentials: u64,
-    /// Callers whose rate is remembered.
-    pub rate_limits: u64,
+    /// Accounts with their devices.
+    pub accounts: u64,
 }
 
 /// Where the layers above the defaults are.
@@ -283,7 +283,7 @@ fn read_config(r: &mut Reader<'_>) -> Config {
         },
         cache: Cache {
             credentials: r.integer("cache.credentials", 0..=100_000_000),
-            rate_limits: r.integer("cache.rate_limits", 1_000..=100_000_000),
+            accounts: r.integer("cache.accounts", 0..=100_000_000),
         },
         listen,
         data_dir,

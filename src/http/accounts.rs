@@ -12,7 +12,7 @@ use super::state::AppState;
 use super::wire::account::{AccountOut, AttributesIn, Entitlements};
 
 /// `GET /v1/accounts/whoami`
-pub async fn whoami(State(node): State<AppState>, Caller(caller): Caller) -> Result<Json<AccountOut>, ApiError> {
+pub(super) async fn whoami(State(node): State<AppState>, Caller(caller): Caller) -> Result<Json<AccountOut>, ApiError> {
     let account = node.relay.accounts.find(&ServiceId::Aci(caller.address.aci)).await?;
     let account = account.ok_or(ApiError::unauthorized())?;
     let device = account.device(caller.address.device_id).ok_or(ApiError::unauthorized())?;
@@ -32,7 +32,7 @@ pub async fn whoami(State(node): State<AppState>, Caller(caller): Caller) -> Res
 }
 
 /// `PUT /v1/accounts/attributes`
-pub async fn set_attributes(
+pub(super) async fn set_attributes(
     State(node): State<AppState>,
     Caller(caller): Caller,
     JsonBody(body): JsonBody<AttributesIn>,
@@ -47,7 +47,7 @@ pub async fn set_attributes(
 }
 
 /// `DELETE /v1/accounts/me`
-pub async fn delete(State(node): State<AppState>, Caller(caller): Caller) -> Result<StatusCode, ApiError> {
+pub(super) async fn delete(State(node): State<AppState>, Caller(caller): Caller) -> Result<StatusCode, ApiError> {
     let gone = node.storage.accounts.delete(caller.address.aci).await?;
     node.relay.account_changed(caller.address.aci, &gone);
     Ok(StatusCode::NO_CONTENT)

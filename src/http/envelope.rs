@@ -15,24 +15,24 @@ use crate::domain::{MailboxId, ProtocolAddress, Seq, ServiceId, Timestamp};
 use super::wire::messages::MessageKind;
 
 /// What all copies of one send have in common.
-pub struct EnvelopeHead {
+pub(super) struct EnvelopeHead {
     /// Who sent it; `None` if the sender is sealed inside.
-    pub source: Option<ProtocolAddress>,
+    pub(super) source: Option<ProtocolAddress>,
     /// The id to which it was sent.
-    pub destination: ServiceId,
+    pub(super) destination: ServiceId,
     /// The sender's time.
-    pub client_millis: u64,
+    pub(super) client_millis: u64,
     /// The time of acceptance.
-    pub accepted: Timestamp,
+    pub(super) accepted: Timestamp,
     /// Worth waking the recipient for.
-    pub urgent: bool,
+    pub(super) urgent: bool,
     /// Sent to a story.
-    pub story: bool,
+    pub(super) story: bool,
 }
 
 impl EnvelopeHead {
     /// The envelope of one copy, serialised, without guid.
-    pub fn with_content(&self, kind: MessageKind, content: Vec<u8>) -> Bytes {
+    pub(super) fn with_content(&self, kind: MessageKind, content: Vec<u8>) -> Bytes {
         let source = self.source.filter(|_| kind != MessageKind::UnidentifiedSender);
         let source_id = source.map(|source| ServiceId::Aci(source.aci));
         let envelope = Envelope {
@@ -65,7 +65,7 @@ fn wire_type(kind: MessageKind) -> envelope::Type {
 }
 
 /// The envelope as it is delivered.
-pub fn with_guid(queued: &[u8], guid: Uuid) -> Bytes {
+pub(super) fn with_guid(queued: &[u8], guid: Uuid) -> Bytes {
     let name = Envelope {
         server_guid: Some(guid.to_string()),
         server_guid_binary: Some(Bytes::copy_from_slice(guid.as_bytes())),
@@ -79,7 +79,7 @@ pub fn with_guid(queued: &[u8], guid: Uuid) -> Bytes {
 }
 
 /// Whether a queued envelope was sent to a story.
-pub fn is_story(queued: &[u8]) -> bool {
+pub(super) fn is_story(queued: &[u8]) -> bool {
     #[derive(Clone, PartialEq, Eq, Message)]
     struct StoryFlag {
         #[prost(bool, optional, tag = "16")]
@@ -89,7 +89,7 @@ pub fn is_story(queued: &[u8]) -> bool {
 }
 
 /// The guid of an envelope: a version 8 UUID (RFC 9562), 58 bits of SHA-256 over mailbox and number, then the number.
-pub fn guid(mailbox: MailboxId, seq: Seq) -> Uuid {
+pub(super) fn guid(mailbox: MailboxId, seq: Seq) -> Uuid {
     let mut hash = Sha256::new();
     hash.update(b"blind-relay envelope guid v1");
     hash.update(mailbox.0.to_be_bytes());
@@ -102,7 +102,7 @@ pub fn guid(mailbox: MailboxId, seq: Seq) -> Uuid {
 }
 
 /// The number that a guid of this mailbox leads to; `None` if it is no guid of this mailbox.
-pub fn seq_of(mailbox: MailboxId, candidate: Uuid) -> Option<Seq> {
+pub(super) fn seq_of(mailbox: MailboxId, candidate: Uuid) -> Option<Seq> {
     let (_, low) = candidate.as_u64_pair();
     let seq = Seq(i64::try_from(low & (u64::MAX >> 2)).ok()?);
     (guid(mailbox, seq) == candidate).then_some(seq)

@@ -59,10 +59,8 @@ impl ApiError {
 
     /// Too much, for now.
     pub const fn too_many(code: &'static str, message: &'static str, retry_after_secs: u64) -> Self {
-        Self {
-            retry_after_secs: Some(retry_after_secs),
-            ..Self::new(StatusCode::TOO_MANY_REQUESTS, code, message)
-        }
+        let retry_after_secs = Some(retry_after_secs);
+        Self { status: StatusCode::TOO_MANY_REQUESTS, code, message, retry_after_secs, cause: None }
     }
 
     /// Storage or another part of ours did not do its work. Nothing was promised.

@@ -18,17 +18,17 @@ use super::error::ApiError;
 use super::state::AppState;
 
 /// The caller is this device. A handler without it has no address to act for.
-pub struct Caller(pub Authenticated);
+pub(super) struct Caller(pub(super) Authenticated);
 
 /// The caller may be a device. Wrong credentials count as none, as the wire has it.
-pub struct OptionalCaller(pub Option<Authenticated>);
+pub(super) struct OptionalCaller(pub(super) Option<Authenticated>);
 
 /// How a request came through a WebSocket, in the request's extensions. Its principal was fixed when the socket was
 /// opened; no header of the request changes it.
 #[derive(Clone)]
-pub struct Tunnelled {
+pub(super) struct Tunnelled {
     /// The socket's device, if it has one.
-    pub principal: Option<Arc<Authenticated>>,
+    pub(super) principal: Option<Arc<Authenticated>>,
 }
 
 impl FromRequestParts<AppState> for OptionalCaller {
@@ -60,12 +60,12 @@ impl FromRequestParts<AppState> for Caller {
 }
 
 /// The Basic credentials of a request; `None` if there are none or they are malformed.
-pub fn basic(headers: &HeaderMap) -> Option<BasicCredentials> {
+pub(super) fn basic(headers: &HeaderMap) -> Option<BasicCredentials> {
     BasicCredentials::parse(headers.get(AUTHORIZATION)?.as_bytes()).ok()
 }
 
 /// A JSON body.
-pub struct JsonBody<T>(pub T);
+pub(super) struct JsonBody<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
     type Rejection = ApiError;
@@ -83,7 +83,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
 }
 
 /// Parses JSON. What is no JSON at all is a bad request; JSON of another shape is unprocessable.
-pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+pub(super) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(bytes).map_err(|error| {
         if error.is_data() {
             ApiError::unprocessable("unexpected_json", "a field of the body is missing or not of the right form")
@@ -94,26 +94,26 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 }
 
 /// The service id of a path. One that cannot be parsed names nothing.
-pub fn service_id(text: &str) -> Result<ServiceId, ApiError> {
+pub(super) fn service_id(text: &str) -> Result<ServiceId, ApiError> {
     ServiceId::parse(text).map_err(|_| ApiError::not_found())
 }
 
 /// The device id of a path.
-pub fn device_id(text: &str) -> Result<DeviceId, ApiError> {
+pub(super) fn device_id(text: &str) -> Result<DeviceId, ApiError> {
     DeviceId::parse(text).map_err(|_| ApiError::unprocessable("device_id", "device ids run from 1 to 127"))
 }
 
 /// What a request shows in order to reach an account without an account of its own.
-pub struct AnonymousAccess {
+pub(super) struct AnonymousAccess {
     /// The access key, if the header was there.
-    pub key: Option<AccessKey>,
+    pub(super) key: Option<AccessKey>,
     /// A group send token was shown.
-    pub group_token: bool,
+    pub(super) group_token: bool,
 }
 
 impl AnonymousAccess {
     /// Reads the headers. A malformed key is refused like a wrong one.
-    pub fn from_headers(headers: &HeaderMap) -> Result<Self, ApiError> {
+    pub(super) fn from_headers(headers: &HeaderMap) -> Result<Self, ApiError> {
         let key = match headers.get(ACCESS_KEY) {
             None => None,
             Some(value) => {

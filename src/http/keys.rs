@@ -21,12 +21,12 @@ use super::wire::keys::{BundlesOut, KeyCheckIn, KeyCountOut, identity_kind, pars
 
 /// `?identity=`
 #[derive(Deserialize)]
-pub struct IdentityQuery {
+pub(super) struct IdentityQuery {
     identity: Option<String>,
 }
 
 /// `PUT /v2/keys`
-pub async fn publish(
+pub(super) async fn publish(
     State(node): State<AppState>,
     Query(query): Query<IdentityQuery>,
     Caller(caller): Caller,
@@ -48,7 +48,7 @@ pub async fn publish(
 }
 
 /// `GET /v2/keys`
-pub async fn count(
+pub(super) async fn count(
     State(node): State<AppState>,
     Query(query): Query<IdentityQuery>,
     Caller(caller): Caller,
@@ -59,7 +59,7 @@ pub async fn count(
 }
 
 /// `POST /v2/keys/check`: does the client know the same repeated-use keys?
-pub async fn check(
+pub(super) async fn check(
     State(node): State<AppState>,
     Caller(caller): Caller,
     JsonBody(body): JsonBody<KeyCheckIn>,
@@ -78,7 +78,7 @@ pub async fn check(
 }
 
 /// `GET /v2/keys/{serviceId}/{deviceId}`, where the device may be `*` for all.
-pub async fn take(
+pub(super) async fn take(
     State(node): State<AppState>,
     Path((target, device)): Path<(String, String)>,
     OptionalCaller(caller): OptionalCaller,

@@ -16,7 +16,7 @@ use super::state::AppState;
 use super::wire::messages::{FetchOut, FetchedOut};
 
 /// The oldest queued envelopes. The same ones come again until they are deleted.
-pub async fn fetch(State(node): State<AppState>, Caller(caller): Caller) -> Result<Json<FetchOut>, ApiError> {
+pub(super) async fn fetch(State(node): State<AppState>, Caller(caller): Caller) -> Result<Json<FetchOut>, ApiError> {
     let page = node.relay.pending(caller.mailbox, Seq::START, PAGE).await?;
     let more = match page.last() {
         Some(last) => !node.relay.pending(caller.mailbox, last.seq, ONE).await?.is_empty(),
@@ -27,7 +27,7 @@ pub async fn fetch(State(node): State<AppState>, Caller(caller): Caller) -> Resu
 }
 
 /// Acknowledges one envelope of the caller's own queue. One that is not there is as good as deleted.
-pub async fn delete(
+pub(super) async fn delete(
     State(node): State<AppState>,
     Caller(caller): Caller,
     Path(guid): Path<String>,

@@ -22,13 +22,13 @@ use super::wire::messages::{MismatchedDevicesOut, SendBody, SendOut, StaleDevice
 
 /// `?story=`
 #[derive(Deserialize)]
-pub struct SendQuery {
+pub(super) struct SendQuery {
     #[serde(default)]
     story: bool,
 }
 
 /// The success status is a promise: every copy is durable, or, if online-only, was given to the connections there are.
-pub async fn send(
+pub(super) async fn send(
     State(node): State<AppState>,
     Path(destination): Path<String>,
     Query(query): Query<SendQuery>,

@@ -15,7 +15,7 @@ use super::extract::AnonymousAccess;
 use super::state::Node;
 
 /// The account, if this caller may reach it.
-pub async fn reach(
+pub(super) async fn reach(
     node: &Node,
     target: &ServiceId,
     caller: Option<&Authenticated>,

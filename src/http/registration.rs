@@ -15,7 +15,7 @@ use super::wire::registration::RegistrationIn;
 
 /// The number and the new device's password come as Basic credentials: on the request, or, on a WebSocket, inherited
 /// from its upgrade.
-pub async fn register(
+pub(super) async fn register(
     State(node): State<AppState>,
     headers: HeaderMap,
     JsonBody(body): JsonBody<RegistrationIn>,

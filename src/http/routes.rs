@@ -15,7 +15,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::telemetry::metrics;
 
 use super::error::ApiError;
-use super::extract::Tunnelled;
+use super::extract::{OptionalCaller, Tunnelled};
 use super::health::{self, Readiness};
 use super::state::AppState;
 use super::{accounts, keys, mailbox, messages, registration, socket, verification};
@@ -111,9 +111,16 @@ fn with_layers(routes: Router, node: &AppState) -> Router {
         .layer(CatchPanicLayer::custom(|_| ApiError::unavailable("a handler panicked").into_response()))
 }
 
-/// A client asks whether its connection is alive.
-async fn keepalive() -> StatusCode {
-    StatusCode::OK
+/// A client asks whether its connection is alive. To a device the answer also says that everything it acknowledged
+/// before it asked is durable, and will not come again on any connection.
+async fn keepalive(
+    State(node): State<AppState>,
+    OptionalCaller(caller): OptionalCaller,
+) -> Result<StatusCode, ApiError> {
+    if let Some(caller) = caller {
+        node.relay.writer.acknowledge_durably(caller.address.aci, vec![]).await?;
+    }
+    Ok(StatusCode::OK)
 }
 
 fn limited(route: MethodRouter<AppState>, max_body: usize) -> MethodRouter<AppState> {

@@ -15,7 +15,7 @@ use super::state::{AppState, Node};
 use super::wire::registration::{CodeIn, CodeRequestIn, SessionIn, SessionOut};
 
 /// `POST /v1/verification/session`
-pub async fn open(
+pub(super) async fn open(
     State(node): State<AppState>,
     JsonBody(body): JsonBody<SessionIn>,
 ) -> Result<Json<SessionOut>, ApiError> {
@@ -29,7 +29,7 @@ pub async fn open(
 }
 
 /// `PATCH /v1/verification/session/{id}`: answers to challenges. None are asked for, so none are looked at.
-pub async fn update(
+pub(super) async fn update(
     State(node): State<AppState>,
     Path(id): Path<String>,
     JsonBody(_): JsonBody<serde_json::Map<String, serde_json::Value>>,
@@ -38,13 +38,13 @@ pub async fn update(
 }
 
 /// `GET /v1/verification/session/{id}`
-pub async fn show(State(node): State<AppState>, Path(id): Path<String>) -> Result<Json<SessionOut>, ApiError> {
+pub(super) async fn show(State(node): State<AppState>, Path(id): Path<String>) -> Result<Json<SessionOut>, ApiError> {
     let (id, session) = find(&node, &id).await?;
     Ok(Json(SessionOut::new(&id, &session)))
 }
 
 /// `POST /v1/verification/session/{id}/code`
-pub async fn send_code(
+pub(super) async fn send_code(
     State(node): State<AppState>,
     Path(id): Path<String>,
     JsonBody(body): JsonBody<CodeRequestIn>,
@@ -68,7 +68,7 @@ pub async fn send_code(
 }
 
 /// `PUT /v1/verification/session/{id}/code`. A wrong code is a success that leaves the session unverified.
-pub async fn try_code(
+pub(super) async fn try_code(
     State(node): State<AppState>,
     Path(id): Path<String>,
     JsonBody(body): JsonBody<CodeIn>,

@@ -140,8 +140,8 @@ fn websocket_config(limits: &SocketLimits) -> WebSocketConfig {
         .max_frame_size(Some(limits.max_message))
 }
 
-fn head_of(request: &Request) -> axum::http::Request<()> {
-    let mut head = axum::http::Request::new(());
+fn head_of(request: &Request) -> http::Request<()> {
+    let mut head = http::Request::new(());
     *head.method_mut() = request.method().clone();
     *head.version_mut() = request.version();
     *head.headers_mut() = request.headers().clone();

@@ -1,0 +1,215 @@
+//! Puts the parts of a node together. The only place that names a concrete backend, bus or provider.
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::accounts::{DevelopmentCodes, Registrar, Verifier};
+use crate::auth::{Authenticator, ServerSecrets};
+use crate::config::{Config, Database, Registration};
+use crate::domain::{Clock, QueueLimits, SystemClock};
+use crate::http::fetch_limit::FetchLimit;
+use crate::http::health::Readiness;
+use crate::http::state::{AppState, Node, SocketLimits};
+use crate::http::{admin, routes};
+use crate::relay::accept::receive_hint;
+use crate::relay::presence::Presence;
+use crate::relay::session::SessionLimits;
+use crate::relay::writer::Writer;
+use crate::relay::{Relay, tick};
+use crate::retention;
+use crate::storage::migrate::{self, Location};
+use crate::storage::{AccountCache, Storage, postgres, sqlite};
+use crate::telemetry::metrics;
+use crate::wakeup::{Bus, RedisBus, SingleNode};
+
+use super::{App, Lifecycle, load_pepper};
+
+/// Opens storage, starts what runs in the background, and builds the routes.
+pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Result<App> {
+    let metrics = recorder()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let secrets = Arc::new(ServerSecrets::from_pepper(&*load_pepper(config)?));
+    let storage = open_storage(config).await?;
+    if !storage.accounts.pin_pepper(secrets.check_value()).await.context("cannot read the database")? {
+        bail!(
+            "the database was made with another pepper, so no number in it would be found again; give this node the \
+             pepper file of the others (--pepper-file), or restore the file from its backup"
+        );
+    }
+    let accounts = Arc::new(AccountCache::new(Arc::clone(&storage.accounts), config.cache.accounts));
+    let relay = relay(config, lifecycle, &storage, &accounts, &secrets, &clock)?;
+    let verifier = Arc::new(Verifier::new(
+        Arc::clone(&storage.accounts),
+        Arc::clone(&secrets),
+        Arc::new(DevelopmentCodes),
+        Arc::clone(&clock),
+    ));
+    let registrar = Registrar::new(
+        Arc::clone(&storage.accounts),
+        Arc::clone(&secrets),
+        Arc::clone(&verifier),
+        Arc::clone(&clock),
+    );
+    spawn_background(config, lifecycle, &storage, &relay, &clock, metrics.clone());
+    let probe = Arc::clone(&storage.accounts);
+    let readiness = Readiness::new(Arc::new(move || {
+        let probe = Arc::clone(&probe);
+        Box::pin(async move { probe.ping().await.is_ok() })
+    }));
+    let node: AppState = Arc::new(Node {
+        storage,
+        relay,
+        authenticator: Authenticator::new(accounts, config.cache.credentials),
+        secrets,
+        verifier,
+        registrar,
+        registration_open: config.registration == Registration::Open,
+        fetch_limit: FetchLimit::per_hour(
+            NonZeroU32::new(config.keys.bundle_fetches_per_hour).unwrap_or(NonZeroU32::MIN),
+        ),
+        clock,
+        sockets: SocketLimits {
+            max_message: config.limits.socket_max_message_bytes,
+            idle: config.limits.socket_idle,
+            session: SessionLimits {
+                window: config.relay.window_envelopes,
+                stalled: config.relay.stalled,
+                ..SessionLimits::default()
+            },
+        },
+        tasks: lifecycle.sessions.clone(),
+        stop: lifecycle.close_sessions.clone(),
+    });
+    let flushing = Arc::clone(&node);
+    lifecycle.flush_with(async move { flushing.relay.writer.flush().await });
+    Ok(App {
+        router: routes::router(node, readiness.clone()),
+        admin: admin::router(metrics, readiness.clone()),
+        readiness,
+    })
+}
+
+/// Where the migrations find the database.
+pub(super) fn location(config: &Config) -> Location {
+    match &config.database {
+        Database::Sqlite(path) => Location::Sqlite(path.clone()),
+        Database::Postgres(url) => Location::Postgres(url.expose().to_owned()),
+    }
+}
+
+/// An empty or older database is brought up to date; one that is not ours, or newer, is refused.
+async fn open_storage(config: &Config) -> anyhow::Result<Storage> {
+    let location = location(config);
+    if migrate::check(&location).await? == migrate::Schema::Outdated {
+        tracing::info!("bringing the database up to date");
+        migrate::up(&location).await?;
+    }
+    let limits = QueueLimits { envelopes: config.queue.max_envelopes, bytes: config.queue.max_bytes };
+    Ok(match &config.database {
+        Database::Sqlite(path) => sqlite::open(path, limits).await?,
+        Database::Postgres(url) => postgres::open(url.expose(), limits, config.database_pool_size).await?,
+    })
+}
+
+fn relay(
+    config: &Config,
+    lifecycle: &Lifecycle,
+    storage: &Storage,
+    accounts: &Arc<AccountCache>,
+    secrets: &ServerSecrets,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Relay> {
+    let presence = Arc::new(Presence::default());
+    let bus: Arc<dyn Bus> = match &config.redis_url {
+        None => Arc::new(SingleNode),
+        Some(url) => {
+            let (presence, accounts, online_key) =
+                (Arc::clone(&presence), Arc::clone(accounts), secrets.online_key());
+            let receive = move |hint| receive_hint(hint, &presence, &accounts, &online_key);
+            Arc::new(RedisBus::start(url.expose(), &lifecycle.background, &lifecycle.stop_background, receive)?)
+        }
+    };
+    let lanes = match &config.database {
+        // SQLite has one writer.
+        Database::Sqlite(_) => 1,
+        Database::Postgres(_) => POSTGRES_LANES,
+    };
+    let writer = Writer::start(lanes, &lifecycle.background, &storage.queue, &presence, &bus);
+    Ok(Relay {
+        accounts: Arc::clone(accounts),
+        queue: Arc::clone(&storage.queue),
+        writer,
+        presence,
+        bus,
+        online_key: secrets.online_key(),
+        clock: Arc::clone(clock),
+        retention_days: config.queue.retention_days,
+        max_content: MAX_CONTENT,
+    })
+}
+
+fn spawn_background(
+    config: &Config,
+    lifecycle: &Lifecycle,
+    storage: &Storage,
+    relay: &Relay,
+    clock: &Arc<dyn Clock>,
+    metrics: PrometheusHandle,
+) {
+    let stop = || lifecycle.stop_background.clone();
+    let background = &lifecycle.background;
+    background.spawn(retention::run(storage.clone(), Arc::clone(clock), stop()));
+    background.spawn(tick::run(
+        config.relay.fallback_tick,
+        Arc::clone(&storage.queue),
+        Arc::clone(&relay.presence),
+        stop(),
+    ));
+    background.spawn(upkeep(metrics, stop()));
+}
+
+/// Histograms gather samples until they are drained.
+async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(UPKEEP);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        metrics.run_upkeep();
+    }
+}
+
+/// One recorder serves the process, however many nodes a test starts in it.
+fn recorder() -> anyhow::Result<PrometheusHandle> {
+    static INSTALLED: OnceLock<PrometheusHandle> = OnceLock::new();
+    if let Some(handle) = INSTALLED.get() {
+        return Ok(handle.clone());
+    }
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(metrics::COMMIT_ROWS.into()), &metrics::COMMIT_ROWS_BUCKETS)
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(
+                Matcher::Full(metrics::COMMIT_SECONDS.into()),
+                &metrics::COMMIT_SECONDS_BUCKETS,
+            )
+        })
+        .context("the histograms have buckets")?;
+    Ok(INSTALLED
+        .get_or_init(|| {
+            let recorder = builder.build_recorder();
+            let handle = recorder.handle();
+            if ::metrics::set_global_recorder(recorder).is_ok() {
+                metrics::describe();
+            }
+            handle
+        })
+        .clone())
+}
+
+/// The largest ciphertext for one device.
+const MAX_CONTENT: usize = 96 * 1024;
+/// Each holds a connection while it commits; more only wait for the same disk.
+const POSTGRES_LANES: usize = 3;
+const UPKEEP: Duration = Duration::from_secs(5);
