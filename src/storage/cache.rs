@@ -14,7 +14,7 @@ use crate::domain::{Account, Aci, Pni, ServiceId};
 use super::{AccountStore, StorageError};
 
 /// How long an entry may be out of date.
-pub const LEASE: Duration = Duration::from_secs(2);
+pub(super) const LEASE: Duration = Duration::from_secs(2);
 
 /// A bounded cache in front of [`AccountStore::find`].
 pub struct AccountCache {

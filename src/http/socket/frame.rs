@@ -69,7 +69,7 @@ fn head(request: &WebSocketRequestMessage) -> Option<(Method, Uri, HeaderMap)> {
 }
 
 /// An answer to a client's request.
-pub fn answer(id: u64, status: StatusCode, headers: &HeaderMap, body: Bytes) -> Bytes {
+pub(super) fn answer(id: u64, status: StatusCode, headers: &HeaderMap, body: Bytes) -> Bytes {
     let mut lines: Vec<String> = headers
         .iter()
         .filter(|(name, _)| *name != CONTENT_LENGTH)
@@ -91,7 +91,7 @@ pub fn answer(id: u64, status: StatusCode, headers: &HeaderMap, body: Bytes) -> 
 }
 
 /// A request of ours to a client.
-pub fn push(id: u64, path: &str, now_millis: i64, body: Option<Bytes>) -> Bytes {
+pub(super) fn push(id: u64, path: &str, now_millis: i64, body: Option<Bytes>) -> Bytes {
     let request = WebSocketRequestMessage {
         verb: Some("PUT".to_owned()),
         path: Some(path.to_owned()),

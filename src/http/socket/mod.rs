@@ -4,7 +4,7 @@
 //! [`driver`] runs one socket until its end.
 
 mod driver;
-pub mod frame;
+pub(super) mod frame;
 mod tunnel;
 
 use std::sync::Arc;
@@ -42,7 +42,7 @@ enum Principal {
 }
 
 /// Answers the upgrade and runs the socket on a task of its own.
-pub async fn upgrade(State((node, router)): State<(AppState, Router)>, mut request: Request) -> Response {
+pub(super) async fn upgrade(State((node, router)): State<(AppState, Router)>, mut request: Request) -> Response {
     if request.extensions().get::<Tunnelled>().is_some() {
         return ApiError::bad_request("nested_socket", "a WebSocket cannot be opened through a WebSocket")
             .into_response();
