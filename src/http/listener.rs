@@ -2,8 +2,9 @@
 //!
 //! The clock over a connection is one rule: it has `header_timeout` from being accepted to its first request, and
 //! `idle_timeout` from each answer's end to the next request. hyper's own header timeout is off: it would count the pause
-//! between two requests as a slow head, and does not run before the first bytes have told HTTP/1.1 from HTTP/2. How long
-//! a request takes, and how large its body is, the router bounds. A peer's address is put nowhere.
+//! between two requests as a slow head, and does not run before the first bytes have told HTTP/1.1 from HTTP/2. An answer has
+//! ended when hyper took its last frame, so a peer that does not read a whole answer is cut off as well. How long a
+//! request takes, and how large its body is, the router bounds. A peer's address is put nowhere.
 
 use std::convert::Infallible;
 use std::io;
@@ -92,7 +93,6 @@ impl Listener {
             limits: self.limits,
         });
         loop {
-            // The slot first: what cannot be served stays in the kernel's queue and costs nothing here.
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
                 accepted = accept(&self.socket, &self.slots) => accepted,
@@ -118,8 +118,11 @@ impl Listener {
 }
 
 async fn accept(socket: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<(TcpStream, ConnectionSlot)> {
-    let permit = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
+    // Not before there is room: what cannot be served stays in the kernel's queue and costs nothing here. The slot is
+    // not kept while waiting, or a quiet listener would hold one that a busy one needs.
+    drop(slots.acquire().await.map_err(io::Error::other)?);
     let (stream, _peer) = socket.accept().await?;
+    let permit = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
     Ok((stream, ConnectionSlot(Arc::new(permit))))
 }
 
