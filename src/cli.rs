@@ -66,7 +66,7 @@ pub struct SettingsArgs {
     data_dir: Option<String>,
     /// Use this database: sqlite:PATH or postgres://… [default: SQLite in the data directory]. A password is better given
     /// with BLIND_RELAY_DATABASE_URL_FILE: flags can be seen by everyone on the machine.
-    #[arg(long, global = true, value_name = "URL", hide_default_value = true)]
+    #[arg(long, global = true, value_name = "URL")]
     database_url: Option<String>,
     /// Join other nodes through this Redis [default: a single node].
     #[arg(long, global = true, value_name = "URL")]
@@ -176,6 +176,26 @@ mod tests {
     #[test]
     fn is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_example_of_the_help_parses() {
+        let lines: Vec<&str> = EXAMPLES.lines().chain(SERVE_EXAMPLES.lines()).collect();
+        let commands = lines
+            .iter()
+            .filter_map(|line| line.strip_prefix("  ")?.split("  ").next());
+        let mut count = 0;
+        for command in commands {
+            let words = command.split_whitespace().skip_while(|word| *word != "blind-relay");
+            let words: Vec<&str> = words.skip(1).take_while(|word| *word != ">").collect();
+            let (_, sources) = parse(&words);
+            assert!(
+                sources.file.is_some() || Config::from_settings(load(sources)).is_ok(),
+                "{command}"
+            );
+            count += 1;
+        }
+        assert_eq!(count, 7);
     }
 
     #[test]

@@ -337,7 +337,7 @@ fn read_redis(r: &mut Reader<'_>) -> Option<Secret> {
         r.refuse(
             "redis_url",
             "not a Redis URL",
-            "write redis://HOST:PORT or redis://:PASSWORD@HOST:PORT",
+            "write redis://HOST:PORT or redis://:PASSWORD@HOST:PORT, without TLS",
         );
     }
     Some(url)

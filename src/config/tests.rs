@@ -31,6 +31,11 @@ fn defaults_have_a_field_each_and_every_field_a_default() {
 }
 
 #[test]
+fn the_defaults_are_a_configuration_file() {
+    assert!(parse_toml(DEFAULTS).is_ok());
+}
+
+#[test]
 fn every_default_is_explained() {
     let mut explained = false;
     for line in DEFAULTS.lines() {

@@ -116,13 +116,18 @@ fn judge_descriptors(limit: Option<u64>, max_connections: usize) -> Check {
             let what = format!("at most {limit}, but {max_connections} connections need {wanted}");
             let remedy =
                 format!("set LimitNOFILE={wanted} in the service unit (or ulimit -Hn), or lower max_connections");
-            Check::fail(NAME, what, remedy)
+            if limit < FEWEST_DESCRIPTORS {
+                return Check::fail(NAME, what, remedy);
+            }
+            // Connections above the limit wait as those above the cap do, so the server works.
+            Check::warn(NAME, what, remedy)
         }
         Some(limit) => Check::ok(NAME, format!("{limit} allowed, {wanted} wanted")),
         None => Check::ok(NAME, "unlimited"),
     }
 }
 
+const FEWEST_DESCRIPTORS: u64 = 1_024;
 /// Database, Redis, listeners, log, files.
 const SPARE_DESCRIPTORS: u64 = 256;
 
@@ -135,8 +140,12 @@ mod tests {
 
     #[test]
     fn descriptors_must_do_for_all_connections() {
+        assert!(matches!(
+            judge_descriptors(Some(1_000), 20_000).verdict,
+            Verdict::Fail(_)
+        ));
         assert!(
-            matches!(judge_descriptors(Some(1_024), 20_000).verdict, Verdict::Fail(remedy)
+            matches!(judge_descriptors(Some(1_024), 20_000).verdict, Verdict::Warn(remedy)
             if remedy.contains("LimitNOFILE=20256"))
         );
         assert_eq!(judge_descriptors(Some(20_256), 20_000).verdict, Verdict::Ok);

@@ -166,6 +166,41 @@ const PATIENCE: Duration = Duration::from_secs(5);
 mod tests {
     use super::*;
     use crate::doctor::Verdict;
+    use crate::domain::{Clock, SystemClock};
+
+    /// The setting for a service that tests were given, or `None` to skip.
+    fn given(variable: &str, key: &str) -> Option<Config> {
+        match std::env::var(variable) {
+            Ok(url) => Some(crate::config::parse_toml(&format!("{key} = '{url}'")).unwrap()),
+            Err(_) if std::env::var_os("BLIND_RELAY_TEST_REQUIRE_ALL").is_some() => panic!("{variable} is not set"),
+            Err(_) => {
+                eprintln!("skipped: {variable} is not set");
+                None
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_postgres_that_answers_is_well_and_so_is_its_clock() {
+        if let Some(config) = given("BLIND_RELAY_TEST_POSTGRES_URL", "database_url") {
+            let checks = database(&config, SystemClock.now()).await;
+            assert_eq!(checks.len(), 2, "{checks:?}");
+            assert!(
+                checks[0].what.starts_with("PostgreSQL 1") && !checks[0].failed(),
+                "{checks:?}"
+            );
+            assert_eq!(checks[1].verdict, Verdict::Ok, "{checks:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_redis_that_answers_is_well() {
+        if let Some(config) = given("BLIND_RELAY_TEST_REDIS_URL", "redis_url") {
+            let check = redis(&config).await;
+            assert_eq!(check.verdict, Verdict::Ok, "{check}");
+            assert!(check.what.contains(" answers in "), "{check}");
+        }
+    }
 
     #[test]
     fn clocks_may_differ_a_little() {

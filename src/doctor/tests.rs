@@ -41,6 +41,34 @@ async fn a_file_that_is_no_database_fails() {
 }
 
 #[tokio::test]
+async fn a_database_in_write_ahead_mode_is_read_and_not_changed() {
+    use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode};
+    use sqlx::{ConnectOptions, Connection};
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("relay.db");
+    let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
+    let mut connection: SqliteConnection = options.journal_mode(SqliteJournalMode::Wal).connect().await.unwrap();
+    sqlx::query("CREATE TABLE t (x)")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let setting = format!("database_url = 'sqlite:{}'", file.display());
+    assert_eq!(
+        check(dir.path(), &setting, "database").await.verdict,
+        Verdict::Ok,
+        "while it is in use"
+    );
+    connection.close().await.unwrap();
+    let before = fs::read(&file).unwrap();
+    assert_eq!(
+        check(dir.path(), &setting, "database").await.verdict,
+        Verdict::Ok,
+        "while nobody uses it"
+    );
+    assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+#[tokio::test]
 async fn services_that_do_not_answer_fail_without_their_passwords() {
     let dir = tempfile::tempdir().unwrap();
     // A port that was free a moment ago.

@@ -2,8 +2,9 @@
 //!
 //! The clock over a connection is one rule: it has `header_timeout` from being accepted to its first request, and
 //! `idle_timeout` from each answer's end to the next request. hyper's own header timeout is off: it would count the pause
-//! between two requests as a slow head, and does not run before the first bytes have told HTTP/1.1 from HTTP/2. How long
-//! a request takes, and how large its body is, the router bounds. A peer's address is put nowhere.
+//! between two requests as a slow head, and does not run before the first bytes have told HTTP/1.1 from HTTP/2. An answer has
+//! ended when hyper took its last frame, so a peer that does not read a whole answer is cut off as well. How long a
+//! request takes, and how large its body is, the router bounds. A peer's address is put nowhere.
 
 use std::convert::Infallible;
 use std::io;
@@ -92,7 +93,6 @@ impl Listener {
             limits: self.limits,
         });
         loop {
-            // The slot first: what cannot be served stays in the kernel's queue and costs nothing here.
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
                 accepted = accept(&self.socket, &self.slots) => accepted,
@@ -118,8 +118,11 @@ impl Listener {
 }
 
 async fn accept(socket: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<(TcpStream, ConnectionSlot)> {
-    let permit = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
+    // Not before there is room: what cannot be served stays in the kernel's queue and costs nothing here. The slot is
+    // not kept while waiting, or a quiet listener would hold one that a busy one needs.
+    drop(slots.acquire().await.map_err(io::Error::other)?);
     let (stream, _peer) = socket.accept().await?;
+    let permit = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
     Ok((stream, ConnectionSlot(Arc::new(permit))))
 }
 
@@ -151,30 +154,33 @@ impl Server {
             self.http
                 .serve_connection_with_upgrades(TokioIo::new(transport), service)
         );
-        let mut patience = pin!(tokio::time::sleep_until(usage.deadline(&self.limits)));
+        let mut clock = pin!(tokio::time::sleep(Duration::ZERO));
         let mut closing = false;
         loop {
             tokio::select! {
                 // An error is the peer's: it sent no HTTP or went away.
                 _ = connection.as_mut() => return,
                 () = stop.cancelled(), if !closing => {}
-                () = patience.as_mut() => {
-                    let deadline = usage.deadline(&self.limits);
-                    if deadline > Instant::now() {
-                        patience.as_mut().reset(deadline);
+                () = clock.as_mut() => match usage.next_look(&self.limits, Instant::now()) {
+                    Some(look) => {
+                        clock.as_mut().reset(look);
                         continue;
                     }
-                    if closing {
-                        return;
-                    }
-                }
+                    None if closing => return,
+                    None => {}
+                },
             }
             // Idle for too long, or the server stops: say goodbye and let what is in flight finish. A peer that is in
             // the middle of a head gets a moment for it, one that never reads does not get more.
             closing = true;
             connection.as_mut().graceful_shutdown();
-            usage.close();
-            patience.as_mut().reset(usage.deadline(&self.limits));
+            let goodbye = if stop.is_cancelled() {
+                STOP_GOODBYE
+            } else {
+                IDLE_GOODBYE
+            };
+            usage.close(goodbye);
+            clock.as_mut().reset(Instant::now() + goodbye);
         }
     }
 }
@@ -219,8 +225,8 @@ enum Phase {
     New,
     /// There was one.
     Used,
-    /// No further one is wanted.
-    Closing,
+    /// No further one is wanted; the peer has this long to read what it was sent.
+    Closing(Duration),
 }
 
 impl Usage {
@@ -232,21 +238,21 @@ impl Usage {
         }))
     }
 
-    /// When the connection is to be looked at next: with nothing in flight, its end.
-    fn deadline(&self, limits: &ConnectionLimits) -> Instant {
+    /// When to look at the connection again; `None` if its time is over.
+    fn next_look(&self, limits: &ConnectionLimits, now: Instant) -> Option<Instant> {
         let state = self.state();
-        let patience = match state.phase {
-            Phase::New => limits.header_timeout,
-            Phase::Used => limits.idle_timeout,
-            Phase::Closing => GOODBYE,
+        let (patience, soonest) = match state.phase {
+            Phase::New => (limits.header_timeout, limits.idle_timeout),
+            Phase::Used => (limits.idle_timeout, limits.idle_timeout),
+            Phase::Closing(goodbye) => (goodbye, goodbye),
         };
-        // While something is in flight the clock has not started; looking again after one whole patience is never late.
-        let since = if state.in_flight > 0 {
-            Instant::now()
-        } else {
-            state.idle_since
-        };
-        since + patience
+        // A request that begins and ends from here on leaves at least this much time.
+        let look = now + soonest;
+        if state.in_flight > 0 {
+            return Some(look);
+        }
+        let end = state.idle_since + patience;
+        (end > now).then(|| end.min(look))
     }
 
     fn begin(self: &Arc<Self>) -> InFlight {
@@ -258,9 +264,9 @@ impl Usage {
         InFlight(Arc::clone(self))
     }
 
-    fn close(&self) {
+    fn close(&self, goodbye: Duration) {
         let mut state = self.state();
-        state.phase = Phase::Closing;
+        state.phase = Phase::Closing(goodbye);
         if state.in_flight == 0 {
             state.idle_since = Instant::now();
         }
@@ -340,7 +346,10 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 }
 
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(250);
-const GOODBYE: Duration = Duration::from_secs(1);
+/// A peer that was idle for too long had its time.
+const IDLE_GOODBYE: Duration = Duration::from_secs(1);
+/// A peer that reads a long answer just when the server stops has done nothing wrong.
+const STOP_GOODBYE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;

@@ -103,7 +103,6 @@ impl Lifecycle {
         if in_time {
             return Ok(());
         }
-        self.stop_background.cancel();
         Err(Unfinished {
             connections: self.connections.len(),
             sessions: self.sessions.len(),
@@ -112,8 +111,19 @@ impl Lifecycle {
     }
 }
 
+impl Drop for Lifecycle {
+    /// A server that is dropped, served or not, leaves nothing running.
+    fn drop(&mut self) {
+        self.stop_accepting.cancel();
+        self.close_sessions.cancel();
+        self.stop_background.cancel();
+    }
+}
+
 /// Cancels the first token on SIGTERM or SIGINT, and the second on a second one.
 pub fn signals() -> io::Result<(CancellationToken, CancellationToken)> {
+    // Once asked for, a hangup does not end the process any more: a reload is harmless also where there is no TLS.
+    drop(signal(SignalKind::hangup())?);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (shutdown, cut) = (CancellationToken::new(), CancellationToken::new());
     let tokens = [shutdown.clone(), cut.clone()];
