@@ -309,3 +309,130 @@ const A_TABLE_OF_OURS: &str = "accounts";
 const SQLITE_HAS_TABLE: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = $1)";
 // Looks along the search path only, as the migrations do.
 const POSTGRES_HAS_TABLE: &str = "SELECT to_regclass($1) IS NOT NULL";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+    use crate::storage::testing::{ROOMY, TestDatabase, empty_postgres, empty_sqlite};
+
+    /// One database of each kind that is there, without tables.
+    async fn databases() -> Vec<TestDatabase> {
+        let mut databases = vec![empty_sqlite(ROOMY)];
+        databases.extend(empty_postgres(ROOMY).await);
+        databases
+    }
+
+    #[tokio::test]
+    async fn up_down_up_leaves_the_same_schema() {
+        for database in databases().await {
+            let at = database.location();
+            assert_eq!(check(at).await.unwrap(), Schema::Outdated);
+            assert!(status(at).await.unwrap().iter().all(|step| !step.applied));
+            up(at).await.unwrap();
+            up(at).await.unwrap();
+            assert_eq!(check(at).await.unwrap(), Schema::Current);
+            let schema = database.schema().await;
+            assert!(schema.len() > 10);
+            while down(at).await.unwrap().is_some() {}
+            assert!(database.schema().await.is_empty());
+            assert_eq!(check(at).await.unwrap(), Schema::Outdated);
+            up(at).await.unwrap();
+            assert_eq!(database.schema().await, schema);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_newer_database_is_refused() {
+        for database in databases().await {
+            let at = database.location();
+            up(at).await.unwrap();
+            database
+                .execute(
+                    "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                     SELECT 9999, description, success, checksum, 0 FROM _sqlx_migrations",
+                )
+                .await;
+            assert!(matches!(check(at).await, Err(OpenError::Newer { found: 9999, .. })));
+            assert!(matches!(up(at).await, Err(OpenError::Newer { .. })));
+            assert!(matches!(down(at).await, Err(OpenError::Newer { .. })));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_changed_migration_is_refused() {
+        for database in databases().await {
+            let at = database.location();
+            up(at).await.unwrap();
+            database
+                .execute("UPDATE _sqlx_migrations SET checksum = substr(checksum, 2)")
+                .await;
+            assert!(matches!(check(at).await, Err(OpenError::Changed { version: 1 })));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_foreign_database_is_refused_and_left_alone() {
+        for database in databases().await {
+            database.create_empty().await;
+            database.execute("CREATE TABLE accounts (id INTEGER)").await;
+            assert!(matches!(up(database.location()).await, Err(OpenError::Foreign)));
+            assert!(database.schema().await.iter().any(|line| line.contains("accounts")));
+            database.execute("DROP TABLE accounts").await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_migration_that_fails_leaves_nothing_behind() {
+        for database in databases().await {
+            database.create_empty().await;
+            // In the way of the last statement but not of the first.
+            database
+                .execute("CREATE TABLE verification_sessions (id INTEGER)")
+                .await;
+            let before = database.schema().await;
+            assert!(up(database.location()).await.is_err());
+            assert_eq!(database.schema().await, before);
+            database.execute("DROP TABLE verification_sessions").await;
+            up(database.location()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn nodes_that_start_together_migrate_once() {
+        let Some(database) = empty_postgres(ROOMY).await else {
+            return;
+        };
+        let starts: Vec<_> = (0..4)
+            .map(|_| {
+                let at = database.location().clone();
+                tokio::spawn(async move { up(&at).await })
+            })
+            .collect();
+        for start in starts {
+            start.await.unwrap().unwrap();
+        }
+    }
+
+    #[test]
+    fn every_file_is_embedded_on_both_sides() {
+        let embedded = |steps: &[Embedded]| -> BTreeSet<String> {
+            let files =
+                |step: &Embedded| ["up", "down"].map(|way| format!("{:04}_{}.{way}.sql", step.version, step.name));
+            steps.iter().flat_map(files).collect()
+        };
+        let on_disk = |backend: &str| -> BTreeSet<String> {
+            let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(backend);
+            let entries = directory.read_dir().unwrap();
+            entries
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect()
+        };
+        assert_eq!(embedded(SQLITE), on_disk("sqlite"));
+        assert_eq!(embedded(POSTGRES), on_disk("postgres"));
+        assert_eq!(embedded(SQLITE), embedded(POSTGRES));
+        assert!(SQLITE.is_sorted_by_key(|step| step.version));
+    }
+}

@@ -111,7 +111,7 @@ const SERVER_SETTINGS: [(&str, &str); 5] = [
     ("statement_timeout", "10s"),
     ("lock_timeout", "5s"),
     ("idle_in_transaction_session_timeout", "30s"),
-    ("default_transaction_isolation", "read\\ committed"),
+    ("default_transaction_isolation", "read committed"),
     ("jit", "off"),
 ];
 /// Every statement of the queue's writers finds rows by key. A plan made while a table was small would scan it, and would
@@ -124,3 +124,24 @@ const WRITER_SETTINGS: [(&str, &str); 3] = [
 // Leaves `remote_apply` and the like as the operator set them; `off` would answer before the data is safe.
 const COMMIT_DURABLY: &str = "SELECT set_config('synchronous_commit', 'on', false) \
     WHERE current_setting('synchronous_commit') = 'off'";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::testing::ROOMY;
+
+    #[tokio::test]
+    async fn an_error_never_repeats_the_password() {
+        for url in [
+            "postgres://relay:hunter2@127.0.0.1:1/relay",
+            "postgres://relay:hunter2@127.0.0.1:port/relay",
+            "postgres://relay:hunter2@127.0.0.1:1/relay?sslmode=hunter2",
+            "relay:hunter2@127.0.0.1",
+        ] {
+            let Err(error) = open(url, ROOMY, 4).await else {
+                panic!("nobody answers there")
+            };
+            assert!(!format!("{error} {error:?}").contains("hunter2"));
+        }
+    }
+}

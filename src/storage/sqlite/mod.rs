@@ -156,6 +156,77 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::MailboxId;
+    use crate::storage::testing::{ROOMY, empty_sqlite};
+
+    #[tokio::test]
+    async fn a_second_server_is_refused_until_the_first_is_gone() {
+        let database = empty_sqlite(ROOMY);
+        let Location::Sqlite(path) = database.location() else {
+            panic!("it is SQLite")
+        };
+        migrate::up(database.location()).await.unwrap();
+        let first = open(path, ROOMY).await.unwrap();
+        let queue = Arc::clone(&first.queue);
+        drop(first);
+        assert!(matches!(open(path, ROOMY).await, Err(OpenError::InUse { .. })));
+        assert!(matches!(
+            migrate::down(database.location()).await,
+            Err(OpenError::InUse { .. })
+        ));
+        assert_eq!(
+            migrate::check(database.location()).await.unwrap(),
+            migrate::Schema::Current
+        );
+        drop(queue);
+        let reopened = open(path, ROOMY).await.unwrap();
+        assert!(reopened.queue.heads(&[MailboxId(1)]).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_outdated_database_is_refused() {
+        let database = empty_sqlite(ROOMY);
+        let Location::Sqlite(path) = database.location() else {
+            panic!("it is SQLite")
+        };
+        assert!(matches!(
+            open(path, ROOMY).await,
+            Err(OpenError::Outdated { found: 0, known: 1.. })
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_database_is_refused() {
+        let database = empty_sqlite(ROOMY);
+        let Location::Sqlite(path) = database.location() else {
+            panic!("it is SQLite")
+        };
+        std::fs::write(path, "these are not the bytes of a database".repeat(100)).unwrap();
+        assert!(matches!(open(path, ROOMY).await, Err(OpenError::Sqlite { .. })));
+        assert!(matches!(
+            open(&path.join("below/a.db"), ROOMY).await,
+            Err(OpenError::File { .. })
+        ));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn the_file_and_its_log_are_for_their_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let database = crate::storage::testing::sqlite(ROOMY).await.unwrap();
+        let Location::Sqlite(path) = database.location() else {
+            panic!("it is SQLite")
+        };
+        database.storage().accounts.pin_pepper([1; 32]).await.unwrap();
+        for suffix in ["", "-wal", "-shm", ".lock"] {
+            let file = format!("{}{suffix}", path.display());
+            assert_eq!(
+                std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+                0o600,
+                "{file}"
+            );
+        }
+    }
 
     #[test]
     fn numbers_become_json() {

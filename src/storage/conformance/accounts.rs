@@ -1,0 +1,484 @@
+//! What every account store promises.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fixtures::{aci, add_second_device, ec_key, identity, pni, primary, register, registration, signed_keys};
+use crate::domain::{
+    Account, AttributesUpdate, Capabilities, Day, DeviceId, DeviceName, IdentityKind, KeyUpload, MailboxId, NumberHash,
+    ProtocolAddress, QueueLimits, Registered, Sealed, SecretVerifier, ServiceId, SessionKey, Timestamp,
+    UnidentifiedAccess, VerificationSession,
+};
+use crate::storage::AccountStore;
+use crate::storage::testing::{ROOMY, TestDatabase};
+
+pub(crate) const LIMITS: QueueLimits = ROOMY;
+
+fn accounts(database: &TestDatabase) -> Arc<dyn AccountStore> {
+    database.storage().accounts
+}
+
+async fn find(database: &TestDatabase, n: u8) -> Option<Account> {
+    accounts(database).find(&ServiceId::Aci(aci(n))).await.unwrap()
+}
+
+fn update() -> AttributesUpdate {
+    AttributesUpdate {
+        name: DeviceName::new(vec![9; 30]),
+        fetches_messages: false,
+        capabilities: Capabilities::from_names([("storage", true), ("ssre2", true)]),
+        access: UnidentifiedAccess {
+            sealed_key: None,
+            unrestricted: true,
+        },
+        discoverable: false,
+        recovery: Some(SecretVerifier {
+            salt: [8; 16],
+            hash: [8; 32],
+        }),
+    }
+}
+
+fn session(n: u8, expires: i64) -> VerificationSession {
+    VerificationSession {
+        key: SessionKey([n; 32]),
+        number: NumberHash([n; 32]),
+        sealed_number: Sealed(vec![n; 40]),
+        verified: false,
+        attempts: 0,
+        expires: Timestamp(expires),
+    }
+}
+
+pub(crate) async fn answers_a_ping(database: &TestDatabase) {
+    accounts(database).ping().await.unwrap();
+}
+
+pub(crate) async fn pins_the_first_pepper(database: &TestDatabase) {
+    let accounts = accounts(database);
+    assert!(accounts.pin_pepper([1; 32]).await.unwrap());
+    assert!(!accounts.pin_pepper([2; 32]).await.unwrap());
+    assert!(database.another().await.accounts.pin_pepper([1; 32]).await.unwrap());
+}
+
+pub(crate) async fn finds_what_was_registered(database: &TestDatabase) {
+    let accounts = accounts(database);
+    let registration = registration(1, 1001);
+    assert_eq!(accounts.register(&registration).await.unwrap(), Registered::New);
+    register(database, 2, 2001).await;
+    for id in [ServiceId::Aci(aci(1)), ServiceId::Pni(pni(1))] {
+        let account = accounts.find(&id).await.unwrap().unwrap();
+        assert!(account.aci == aci(1) && account.pni == pni(1));
+        assert!(account.aci_identity == identity(1) && account.pni_identity == identity(101));
+        assert!(account.access.sealed_key == registration.access.sealed_key && !account.access.unrestricted);
+        assert!(account.discoverable && account.recovery == registration.recovery);
+        let [device] = account.devices.as_slice() else {
+            panic!("there is one device")
+        };
+        assert!(device.id == DeviceId::PRIMARY && device.mailbox == MailboxId(1001));
+        assert_eq!(
+            (device.registration_id.get(), device.pni_registration_id.get()),
+            (2, 1_002)
+        );
+        assert!(device.name == registration.device.name && device.credential == registration.device.credential);
+        assert!(device.sealed_number == registration.device.sealed_number && device.fetches_messages);
+        assert_eq!(
+            (device.capabilities, device.last_seen),
+            (registration.device.capabilities, Day(20_000))
+        );
+    }
+    assert!(accounts.find_by_number(&registration.number).await.unwrap() == Some(aci(1)));
+    let keys = database.storage().keys;
+    assert_eq!(
+        keys.find_signed(primary(1), IdentityKind::Aci).await.unwrap(),
+        Some(signed_keys(1, 1))
+    );
+    assert_eq!(
+        keys.find_signed(primary(1), IdentityKind::Pni).await.unwrap(),
+        Some(signed_keys(1, 101))
+    );
+}
+
+pub(crate) async fn finds_nobody_where_there_is_nobody(database: &TestDatabase) {
+    register(database, 1, 1001).await;
+    let accounts = accounts(database);
+    // An ACI is not a PNI, even if the bytes are the same.
+    for id in [
+        ServiceId::Aci(aci(9)),
+        ServiceId::Pni(pni(9)),
+        ServiceId::Aci(aci(101)),
+        ServiceId::Pni(pni(157)),
+    ] {
+        assert!(accounts.find(&id).await.unwrap().is_none());
+    }
+    assert!(accounts.find_by_number(&NumberHash([9; 32])).await.unwrap().is_none());
+}
+
+pub(crate) async fn a_taken_number_is_answered_with_its_account(database: &TestDatabase) {
+    register(database, 1, 1001).await;
+    let mut other = registration(2, 2001);
+    other.number = NumberHash([1; 32]);
+    assert_eq!(
+        accounts(database).register(&other).await.unwrap(),
+        Registered::NumberTaken(aci(1))
+    );
+    assert!(find(database, 2).await.is_none());
+    assert_eq!(find(database, 1).await.unwrap().devices[0].mailbox, MailboxId(1001));
+}
+
+pub(crate) async fn registering_again_keeps_both_ids(database: &TestDatabase) {
+    register(database, 1, 1001).await;
+    let mut again = registration(3, 3001);
+    (again.number, again.aci) = (NumberHash([1; 32]), aci(1));
+    let registered = accounts(database).register(&again).await.unwrap();
+    assert_eq!(
+        registered,
+        Registered::Again {
+            pni: pni(1),
+            dropped: vec![MailboxId(1001)]
+        }
+    );
+    let account = find(database, 1).await.unwrap();
+    assert!(account.pni == pni(1) && account.aci_identity == identity(3) && account.pni_identity == identity(103));
+    assert_eq!(account.devices[0].mailbox, MailboxId(3001));
+    assert!(
+        accounts(database)
+            .find(&ServiceId::Pni(pni(3)))
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+pub(crate) async fn registering_again_drops_the_rest(database: &TestDatabase) {
+    let storage = database.storage();
+    let address = register(database, 1, 1001).await;
+    let second = add_second_device(database).await;
+    for device in [address, second] {
+        let upload = KeyUpload {
+            one_time: vec![ec_key(1), ec_key(2)],
+            ..KeyUpload::default()
+        };
+        assert!(storage.keys.publish(device, IdentityKind::Aci, &upload).await.unwrap());
+    }
+    fill(database, &[1001, 1002]).await;
+    let again = registration(1, 1003);
+    let Registered::Again { mut dropped, .. } = storage.accounts.register(&again).await.unwrap() else {
+        panic!("the number was registered");
+    };
+    dropped.sort();
+    assert_eq!(dropped, [MailboxId(1001), MailboxId(1002)]);
+    assert_eq!(find(database, 1).await.unwrap().devices.len(), 1);
+    assert_eq!(storage.keys.count(address, IdentityKind::Aci).await.unwrap().ec, 0);
+    assert_eq!(database.number("SELECT count(*) FROM one_time_ec_keys").await, 0);
+    assert_eq!(database.number("SELECT count(*) FROM envelopes").await, 0);
+    assert_eq!(database.number("SELECT count(*) FROM mailboxes").await, 1);
+    assert!(storage.keys.find_signed(address, IdentityKind::Aci).await.unwrap() == Some(signed_keys(1, 1)));
+}
+
+pub(crate) async fn registering_again_with_the_same_account_is_not_a_new_one(database: &TestDatabase) {
+    register(database, 1, 1001).await;
+    let outcome = accounts(database).register(&registration(1, 1003)).await.unwrap();
+    assert!(matches!(outcome, Registered::Again { .. }));
+    assert_eq!(database.number("SELECT count(*) FROM accounts").await, 1);
+}
+
+pub(crate) async fn the_same_number_at_once_makes_one_account(database: &TestDatabase) {
+    let mut attempts = Vec::new();
+    for n in 1..=8_u8 {
+        let accounts = database.another().await.accounts;
+        let mut registration = registration(n, i64::from(n));
+        registration.number = NumberHash([42; 32]);
+        attempts.push(tokio::spawn(async move {
+            (n, accounts.register(&registration).await.unwrap())
+        }));
+    }
+    let mut winners = Vec::new();
+    let mut told = Vec::new();
+    for attempt in attempts {
+        match attempt.await.unwrap() {
+            (n, Registered::New) => winners.push(aci(n)),
+            (_, Registered::NumberTaken(by)) => told.push(by),
+            (_, Registered::Again { .. }) => panic!("each attempt has its own account id"),
+        }
+    }
+    assert!(winners.len() == 1 && told == vec![winners[0]; 7]);
+    assert_eq!(database.number("SELECT count(*) FROM accounts").await, 1);
+    assert_eq!(database.number("SELECT count(*) FROM mailboxes").await, 1);
+}
+
+pub(crate) async fn registering_again_under_fire_ends_with_one_device(database: &TestDatabase) {
+    register(database, 1, 1001).await;
+    let mut attempts = Vec::new();
+    for n in 0..8_i64 {
+        let storage = database.another().await;
+        attempts.push(tokio::spawn(async move {
+            let registered = storage.accounts.register(&registration(1, 5_000 + n)).await.unwrap();
+            assert!(matches!(registered, Registered::Again { .. }));
+            // `false` if the next registration has just replaced the device.
+            storage.accounts.update_attributes(primary(1), &update()).await.unwrap();
+            storage.accounts.touch(primary(1), Day(20_001)).await.unwrap();
+            let upload = KeyUpload {
+                one_time: vec![ec_key(1)],
+                ..KeyUpload::default()
+            };
+            storage
+                .keys
+                .publish(primary(1), IdentityKind::Aci, &upload)
+                .await
+                .unwrap();
+        }));
+    }
+    for attempt in attempts {
+        attempt.await.unwrap();
+    }
+    assert_eq!(find(database, 1).await.unwrap().devices.len(), 1);
+    assert_eq!(database.number("SELECT count(*) FROM mailboxes").await, 1);
+}
+
+pub(crate) async fn updates_the_device_and_the_account(database: &TestDatabase) {
+    let address = register(database, 1, 1001).await;
+    add_second_device(database).await;
+    assert!(accounts(database).update_attributes(address, &update()).await.unwrap());
+    let account = find(database, 1).await.unwrap();
+    assert!(account.access.sealed_key.is_none() && account.access.unrestricted && !account.discoverable);
+    assert!(account.recovery == update().recovery);
+    let (first, second) = (&account.devices[0], &account.devices[1]);
+    assert!(first.name == update().name && !first.fetches_messages && first.capabilities == update().capabilities);
+    assert!(second.name != first.name && second.fetches_messages);
+}
+
+pub(crate) async fn an_update_without_recovery_keeps_the_old_one(database: &TestDatabase) {
+    let address = register(database, 1, 1001).await;
+    let update = AttributesUpdate {
+        recovery: None,
+        name: None,
+        ..update()
+    };
+    assert!(accounts(database).update_attributes(address, &update).await.unwrap());
+    let account = find(database, 1).await.unwrap();
+    assert!(account.recovery == registration(1, 1001).recovery && account.devices[0].name.is_none());
+}
+
+pub(crate) async fn an_update_of_a_device_that_is_gone_changes_nothing(database: &TestDatabase) {
+    let address = register(database, 1, 1001).await;
+    let second = ProtocolAddress {
+        device_id: DeviceId::new(2).unwrap(),
+        ..address
+    };
+    assert!(!accounts(database).update_attributes(second, &update()).await.unwrap());
+    assert!(
+        !accounts(database)
+            .update_attributes(primary(9), &update())
+            .await
+            .unwrap()
+    );
+    assert!(!find(database, 1).await.unwrap().access.unrestricted);
+}
+
+pub(crate) async fn the_last_day_only_moves_forward(database: &TestDatabase) {
+    let address = register(database, 1, 1001).await;
+    for (today, expected) in [(20_003, 20_003), (20_001, 20_003), (20_003, 20_003), (20_004, 20_004)] {
+        accounts(database).touch(address, Day(today)).await.unwrap();
+        assert_eq!(find(database, 1).await.unwrap().devices[0].last_seen, Day(expected));
+    }
+    accounts(database).touch(primary(9), Day(20_004)).await.unwrap();
+}
+
+pub(crate) async fn deleting_leaves_nothing(database: &TestDatabase) {
+    let storage = database.storage();
+    let address = register(database, 1, 1001).await;
+    let second = add_second_device(database).await;
+    register(database, 2, 2001).await;
+    fill(database, &[1001, 1002, 2001]).await;
+    let upload = KeyUpload {
+        one_time: vec![ec_key(1)],
+        ..KeyUpload::default()
+    };
+    assert!(storage.keys.publish(second, IdentityKind::Pni, &upload).await.unwrap());
+    let mut gone = storage.accounts.delete(address.aci).await.unwrap();
+    gone.sort();
+    assert_eq!(gone, [MailboxId(1001), MailboxId(1002)]);
+    assert!(find(database, 1).await.is_none() && find(database, 2).await.is_some());
+    assert!(
+        storage
+            .accounts
+            .find_by_number(&NumberHash([1; 32]))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    for (statement, left) in [
+        ("SELECT count(*) FROM accounts", 1),
+        ("SELECT count(*) FROM devices", 1),
+        ("SELECT count(*) FROM mailboxes", 1),
+        ("SELECT count(*) FROM envelopes", 1),
+        ("SELECT count(*) FROM signed_keys", 2),
+        ("SELECT count(*) FROM one_time_ec_keys", 0),
+    ] {
+        assert_eq!(database.number(statement).await, left, "{statement}");
+    }
+}
+
+pub(crate) async fn deleting_twice_is_harmless(database: &TestDatabase) {
+    register(database, 1, 1001).await;
+    assert_eq!(accounts(database).delete(aci(1)).await.unwrap(), [MailboxId(1001)]);
+    assert!(accounts(database).delete(aci(1)).await.unwrap().is_empty());
+    assert_eq!(
+        accounts(database).register(&registration(1, 1003)).await.unwrap(),
+        Registered::New
+    );
+}
+
+pub(crate) async fn a_session_is_found_until_it_expires(database: &TestDatabase) {
+    let accounts = accounts(database);
+    let opened = session(1, 1_000);
+    accounts.open_session(&opened).await.unwrap();
+    let found = accounts
+        .find_session(&opened.key, Timestamp(999))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(found.key == opened.key && found.number == opened.number && found.sealed_number == opened.sealed_number);
+    assert_eq!(
+        (found.verified, found.attempts, found.expires),
+        (false, 0, Timestamp(1_000))
+    );
+    assert!(
+        accounts
+            .find_session(&opened.key, Timestamp(1_000))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(
+        accounts
+            .find_session(&SessionKey([2; 32]), Timestamp(0))
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+pub(crate) async fn tries_are_counted_under_concurrency(database: &TestDatabase) {
+    accounts(database).open_session(&session(1, 1_000)).await.unwrap();
+    let mut tries = Vec::new();
+    for _ in 0..16 {
+        let accounts = database.another().await.accounts;
+        tries.push(tokio::spawn(async move {
+            let tried = accounts
+                .try_session(&SessionKey([1; 32]), false, Timestamp(1))
+                .await
+                .unwrap();
+            tried.unwrap().attempts
+        }));
+    }
+    let mut seen = Vec::new();
+    for tried in tries {
+        seen.push(tried.await.unwrap());
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=16).collect::<Vec<u16>>());
+    assert!(
+        accounts(database)
+            .try_session(&SessionKey([1; 32]), true, Timestamp(1_000))
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+pub(crate) async fn verified_once_is_verified(database: &TestDatabase) {
+    let accounts = accounts(database);
+    accounts.open_session(&session(1, 1_000)).await.unwrap();
+    for (right, verified) in [(false, false), (true, true), (false, true)] {
+        let tried = accounts
+            .try_session(&SessionKey([1; 32]), right, Timestamp(1))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(tried.verified, verified);
+    }
+    let found = accounts
+        .find_session(&SessionKey([1; 32]), Timestamp(1))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((found.verified, found.attempts), (true, 3));
+}
+
+pub(crate) async fn a_closed_session_is_gone(database: &TestDatabase) {
+    let accounts = accounts(database);
+    accounts.open_session(&session(1, 1_000)).await.unwrap();
+    accounts.close_session(&SessionKey([1; 32])).await.unwrap();
+    accounts.close_session(&SessionKey([1; 32])).await.unwrap();
+    assert!(
+        accounts
+            .find_session(&SessionKey([1; 32]), Timestamp(1))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(
+        accounts
+            .try_session(&SessionKey([1; 32]), true, Timestamp(1))
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+pub(crate) async fn expired_sessions_are_dropped_and_counted(database: &TestDatabase) {
+    let accounts = accounts(database);
+    for n in 1..=5 {
+        accounts.open_session(&session(n, i64::from(n) * 10)).await.unwrap();
+    }
+    assert_eq!(accounts.expire_sessions(Timestamp(30)).await.unwrap(), 3);
+    assert_eq!(accounts.expire_sessions(Timestamp(30)).await.unwrap(), 0);
+    assert!(
+        accounts
+            .find_session(&SessionKey([4; 32]), Timestamp(30))
+            .await
+            .unwrap()
+            .is_some()
+    );
+}
+
+pub(crate) async fn a_dropped_registration_is_whole_or_absent(database: &TestDatabase) {
+    let accounts = accounts(database);
+    for n in 0..60_u8 {
+        let registration = registration(n, i64::from(n));
+        let limit = Duration::from_micros(u64::from(n) * 60);
+        drop(tokio::time::timeout(limit, accounts.register(&registration)).await);
+    }
+    // Whatever was still under way has ended, or ends before this, which waits for the same rows.
+    for n in 0..60_u8 {
+        let registered = accounts.register(&registration(n, 1_000 + i64::from(n))).await.unwrap();
+        assert!(matches!(registered, Registered::New | Registered::Again { .. }));
+        if let Registered::Again { dropped, .. } = registered {
+            assert_eq!(dropped, [MailboxId(i64::from(n))]);
+        }
+        assert_eq!(find(database, n).await.unwrap().devices.len(), 1);
+    }
+    assert_eq!(database.number("SELECT count(*) FROM mailboxes").await, 60);
+    assert_eq!(database.number("SELECT count(*) FROM signed_keys").await, 120);
+}
+
+/// Puts one envelope into each mailbox.
+async fn fill(database: &TestDatabase, mailboxes: &[i64]) {
+    use crate::domain::{Batch, Copy, Delivery, Enqueued};
+    let copy = |mailbox: &i64| Copy {
+        mailbox: MailboxId(*mailbox),
+        content: "x".into(),
+    };
+    let delivery = Delivery {
+        copies: mailboxes.iter().map(copy).collect(),
+        expires: Day(1),
+    };
+    let batch = Batch {
+        deliveries: vec![delivery],
+        acknowledgements: Vec::new(),
+    };
+    let outcomes = database.storage().queue.commit(&batch).await.unwrap();
+    assert!(matches!(outcomes[0], Enqueued::At(_)));
+}

@@ -1,0 +1,347 @@
+//! What every key store promises.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::fixtures::{
+    aci, add_second_device, ec_key, identity, kyber_key, primary, register, signed_key, signed_keys,
+};
+use crate::domain::{
+    BundleSelector, DeviceId, IdentityKind, KeyCount, KeyUpload, KyberSource, PreKeyBundle, ProtocolAddress,
+    QueueLimits,
+};
+use crate::storage::KeyStore;
+use crate::storage::testing::{ROOMY, TestDatabase};
+
+pub(crate) const LIMITS: QueueLimits = ROOMY;
+
+type Keys = Arc<dyn KeyStore>;
+
+async fn keys(database: &TestDatabase) -> (Keys, ProtocolAddress) {
+    let address = register(database, 1, 1001).await;
+    (database.storage().keys, address)
+}
+
+/// One-time keys with these ids, of both sorts.
+fn upload(ec: impl IntoIterator<Item = u32>, kyber: impl IntoIterator<Item = u32>) -> KeyUpload {
+    KeyUpload {
+        one_time: ec.into_iter().map(ec_key).collect(),
+        one_time_kyber: kyber.into_iter().map(|id| kyber_key(id, id)).collect(),
+        ..KeyUpload::default()
+    }
+}
+
+/// The bundle of the primary device.
+async fn take(keys: &Keys, kind: IdentityKind) -> PreKeyBundle {
+    let taken = keys
+        .take_bundles(aci(1), kind, BundleSelector::One(DeviceId::PRIMARY))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(taken.devices.len(), 1);
+    taken.devices.into_iter().next().unwrap()
+}
+
+async fn count(keys: &Keys, address: ProtocolAddress, kind: IdentityKind) -> (u32, u32) {
+    let KeyCount { ec, kyber } = keys.count(address, kind).await.unwrap();
+    (ec, kyber)
+}
+
+pub(crate) async fn publishing_replaces_whole_sets(database: &TestDatabase) {
+    let (keys, address) = keys(database).await;
+    assert!(keys.publish(address, ACI, &upload(1..=100, 1..=100)).await.unwrap());
+    assert!(keys.publish(address, ACI, &upload([7, 5], [9])).await.unwrap());
+    assert_eq!(count(&keys, address, ACI).await, (2, 1));
+    let bundle = take(&keys, ACI).await;
+    assert!(bundle.one_time == Some(ec_key(7)) && bundle.kyber == kyber_key(9, 9));
+}
+
+pub(crate) async fn publishing_leaves_what_is_absent(database: &TestDatabase) {
+    let (keys, address) = keys(database).await;
+    keys.publish(address, ACI, &upload([1, 2], [3])).await.unwrap();
+    keys.publish(address, ACI, &upload([], [4, 5])).await.unwrap();
+    assert_eq!(count(&keys, address, ACI).await, (2, 2));
+    keys.publish(address, ACI, &KeyUpload::default()).await.unwrap();
+    assert_eq!(count(&keys, address, ACI).await, (2, 2));
+    assert_eq!(keys.find_signed(address, ACI).await.unwrap(), Some(signed_keys(1, 1)));
+}
+
+pub(crate) async fn publishing_replaces_signed_keys_one_by_one(database: &TestDatabase) {
+    let (keys, address) = keys(database).await;
+    let mut expected = signed_keys(1, 1);
+    expected.signed = signed_key(30, 31);
+    let signed = KeyUpload {
+        signed: Some(expected.signed.clone()),
+        ..KeyUpload::default()
+    };
+    keys.publish(address, ACI, &signed).await.unwrap();
+    assert_eq!(keys.find_signed(address, ACI).await.unwrap().as_ref(), Some(&expected));
+    expected.last_resort = kyber_key(32, 33);
+    let last_resort = KeyUpload {
+        last_resort: Some(expected.last_resort.clone()),
+        ..KeyUpload::default()
+    };
+    keys.publish(address, ACI, &last_resort).await.unwrap();
+    assert_eq!(keys.find_signed(address, ACI).await.unwrap(), Some(expected));
+}
+
+pub(crate) async fn publishing_for_a_device_that_is_gone_answers_false(database: &TestDatabase) {
+    let (keys, address) = keys(database).await;
+    let second = ProtocolAddress {
+        device_id: DeviceId::new(2).unwrap(),
+        ..address
+    };
+    for nobody in [second, primary(9)] {
+        assert!(!keys.publish(nobody, ACI, &upload([1], [1])).await.unwrap());
+        assert_eq!(count(&keys, nobody, ACI).await, (0, 0));
+        assert_eq!(keys.find_signed(nobody, ACI).await.unwrap(), None);
+    }
+}
+
+pub(crate) async fn concurrent_uploads_do_not_mix(database: &TestDatabase) {
+    let (keys, address) = keys(database).await;
+    let mut uploads = Vec::new();
+    for uploader in 0..8_u32 {
+        let keys = database.another().await.keys;
+        uploads.push(tokio::spawn(async move {
+            let ids = || (0..20 + uploader).map(move |n| uploader * 1_000 + n);
+            for _ in 0..5 {
+                assert!(keys.publish(address, ACI, &upload(ids(), ids())).await.unwrap());
+            }
+        }));
+    }
+    for upload in uploads {
+        upload.await.unwrap();
+    }
+    let (ec, kyber) = count(&keys, address, ACI).await;
+    assert_eq!(ec, kyber);
+    let winner = ec - 20;
+    for n in 0..ec {
+        let bundle = take(&keys, ACI).await;
+        assert!(
+            bundle.one_time == Some(ec_key(winner * 1_000 + n)),
+            "the keys are of one upload"
+        );
+    }
+}
+
+pub(crate) async fn one_time_keys_are_handed_out_in_upload_order(database: &TestDatabase) {
+    let (keys, address) = keys(database).await;
+    keys.publish(address, ACI, &upload([9, 4, 6], [8, 2])).await.unwrap();
+    let mut order = Vec::new();
+    for _ in 0..3 {
+        let bundle = take(&keys, ACI).await;
+        order.push((bundle.one_time.map(|key| key.id.get()), bundle.kyber.id.get()));
+    }
+    assert_eq!(order, [(Some(9), 8), (Some(4), 2), (Some(6), 1)]);
+}
+
+pub(crate) async fn one_time_keys_are_handed_out_once_under_concurrency(database: &TestDatabase) {
+    let (keys, address) = keys(database).await;
+    // More keys than there are takes of the one sort, fewer of the other: both must come out exactly.
+    let takes = TAKERS * TAKES;
+    keys.publish(address, ACI, &upload(0..takes + 10, 0..takes - 10))
+        .await
+        .unwrap();
+    let mut takers = Vec::new();
+    for _ in 0..TAKERS {
+        let keys = database.another().await.keys;
+        takers.push(tokio::spawn(async move {
+            let mut bundles = Vec::new();
+            for _ in 0..TAKES {
+                bundles.push(take(&keys, ACI).await);
+            }
+            bundles
+        }));
+    }
+    let mut ec = Vec::new();
+    let mut kyber = Vec::new();
+    for taker in takers {
+        for bundle in taker.await.unwrap() {
+            ec.extend(bundle.one_time.map(|key| key.id));
+            if bundle.kyber_source == KyberSource::OneTime {
+                kyber.push(bundle.kyber.id);
+            }
+        }
+    }
+    let (takes, distinct) = (usize::try_from(takes).unwrap(), |ids: &[_]| {
+        ids.iter().copied().collect::<BTreeSet<_>>().len()
+    });
+    assert_eq!((ec.len(), distinct(&ec)), (takes, takes));
+    assert_eq!((kyber.len(), distinct(&kyber)), (takes - 10, takes - 10));
+    assert_eq!(count(&keys, address, ACI).await, (10, 0));
+}
+
+pub(crate) async fn every_device_gives_a_bundle(database: &TestDatabase) {
+    let (keys, address) = keys(database).await;
+    let second = add_second_device(database).await;
+    let SignedUpload(signed) = SignedUpload::new(5);
+    keys.publish(
+        second,
+        ACI,
+        &KeyUpload {
+            one_time: vec![ec_key(20)],
+            ..signed
+        },
+    )
+    .await
+    .unwrap();
+    keys.publish(address, ACI, &upload([10, 11], [12])).await.unwrap();
+    let taken = keys
+        .take_bundles(aci(1), ACI, BundleSelector::All)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(taken.identity == identity(1));
+    let summary = |bundle: &PreKeyBundle| {
+        let one_time = bundle.one_time.as_ref().map(|key| key.id.get());
+        (
+            bundle.device_id.get(),
+            bundle.registration_id.get(),
+            one_time,
+            bundle.kyber_source,
+        )
+    };
+    let expected = [
+        (1, 2, Some(10), KyberSource::OneTime),
+        (2, 77, Some(20), KyberSource::LastResort),
+    ];
+    assert_eq!(taken.devices.iter().map(summary).collect::<Vec<_>>(), expected);
+    assert_eq!(count(&keys, address, ACI).await, (1, 0));
+    let one = keys
+        .take_bundles(aci(1), ACI, BundleSelector::One(second.device_id))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        one.devices.iter().map(summary).collect::<Vec<_>>(),
+        [(2, 77, None, KyberSource::LastResort)]
+    );
+    assert_eq!(
+        count(&keys, address, ACI).await,
+        (1, 0),
+        "the other device keeps its keys"
+    );
+}
+
+pub(crate) async fn an_exhausted_device_still_gives_bundles(database: &TestDatabase) {
+    let (keys, address) = keys(database).await;
+    keys.publish(address, ACI, &upload([1], [2])).await.unwrap();
+    assert!(take(&keys, ACI).await.one_time == Some(ec_key(1)));
+    let bundle = take(&keys, ACI).await;
+    assert!(bundle.one_time.is_none());
+    assert!(bundle.signed == signed_keys(1, 1).signed && bundle.kyber == signed_keys(1, 1).last_resort);
+}
+
+pub(crate) async fn the_last_resort_key_is_never_consumed(database: &TestDatabase) {
+    let (keys, address) = keys(database).await;
+    for _ in 0..3 {
+        let bundle = take(&keys, ACI).await;
+        assert_eq!(bundle.kyber_source, KyberSource::LastResort);
+        assert!(bundle.kyber == signed_keys(1, 1).last_resort);
+    }
+    assert_eq!(keys.find_signed(address, ACI).await.unwrap(), Some(signed_keys(1, 1)));
+}
+
+pub(crate) async fn nobody_has_no_bundles(database: &TestDatabase) {
+    let (keys, address) = keys(database).await;
+    keys.publish(address, ACI, &upload([1], [2])).await.unwrap();
+    let second = BundleSelector::One(DeviceId::new(2).unwrap());
+    assert!(keys.take_bundles(aci(1), ACI, second).await.unwrap().is_none());
+    assert!(
+        keys.take_bundles(aci(9), ACI, BundleSelector::All)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!(count(&keys, address, ACI).await, (1, 1));
+}
+
+pub(crate) async fn a_device_without_signed_keys_is_left_out(database: &TestDatabase) {
+    let (keys, _) = keys(database).await;
+    let second = add_second_device(database).await;
+    let SignedUpload(signed) = SignedUpload::new(5);
+    let incomplete = KeyUpload {
+        last_resort: None,
+        one_time: vec![ec_key(20)],
+        ..signed
+    };
+    keys.publish(second, ACI, &incomplete).await.unwrap();
+    assert_eq!(keys.find_signed(second, ACI).await.unwrap(), None);
+    let taken = keys
+        .take_bundles(aci(1), ACI, BundleSelector::All)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        taken
+            .devices
+            .iter()
+            .map(|bundle| bundle.device_id.get())
+            .collect::<Vec<_>>(),
+        [1]
+    );
+    let alone = keys
+        .take_bundles(aci(1), ACI, BundleSelector::One(second.device_id))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(alone.devices.is_empty());
+    assert_eq!(
+        count(&keys, second, ACI).await,
+        (1, 0),
+        "nothing is consumed of a device that is left out"
+    );
+}
+
+pub(crate) async fn the_namespaces_are_separate(database: &TestDatabase) {
+    let (keys, address) = keys(database).await;
+    keys.publish(address, ACI, &upload([1], [2])).await.unwrap();
+    keys.publish(address, PNI, &upload([3, 4], [5])).await.unwrap();
+    assert_eq!(
+        (count(&keys, address, ACI).await, count(&keys, address, PNI).await),
+        ((1, 1), (2, 1))
+    );
+    let taken = keys
+        .take_bundles(aci(1), PNI, BundleSelector::All)
+        .await
+        .unwrap()
+        .unwrap();
+    let bundle = &taken.devices[0];
+    assert!(taken.identity == identity(101) && bundle.registration_id.get() == 1_002);
+    assert!(bundle.one_time == Some(ec_key(3)) && bundle.signed == signed_keys(1, 101).signed);
+    assert_eq!(
+        (count(&keys, address, ACI).await, count(&keys, address, PNI).await),
+        ((1, 1), (1, 0))
+    );
+}
+
+pub(crate) async fn counts_are_per_device(database: &TestDatabase) {
+    let (keys, address) = keys(database).await;
+    let second = add_second_device(database).await;
+    let other = register(database, 2, 2001).await;
+    keys.publish(second, ACI, &upload([1, 2, 3], [])).await.unwrap();
+    keys.publish(other, ACI, &upload([1], [])).await.unwrap();
+    assert_eq!(count(&keys, address, ACI).await, (0, 0));
+    assert_eq!(count(&keys, second, ACI).await, (3, 0));
+    assert_eq!(count(&keys, other, ACI).await, (1, 0));
+}
+
+/// An upload of the two signed keys.
+struct SignedUpload(KeyUpload);
+
+impl SignedUpload {
+    fn new(n: u8) -> Self {
+        let keys = signed_keys(n, 1);
+        Self(KeyUpload {
+            signed: Some(keys.signed),
+            last_resort: Some(keys.last_resort),
+            ..KeyUpload::default()
+        })
+    }
+}
+
+const ACI: IdentityKind = IdentityKind::Aci;
+const PNI: IdentityKind = IdentityKind::Pni;
+const TAKERS: u32 = 16;
+const TAKES: u32 = 10;
