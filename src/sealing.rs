@@ -29,7 +29,13 @@ impl SealingKey {
         fill_random(&mut sealed);
         let nonce = nonce(&sealed);
         let ciphertext = XChaCha20Poly1305::new(&self.0.into())
-            .encrypt(&nonce, Payload { msg: plaintext, aad: context })
+            .encrypt(
+                &nonce,
+                Payload {
+                    msg: plaintext,
+                    aad: context,
+                },
+            )
             .expect("XChaCha20-Poly1305 only refuses messages of 256 GiB and more");
         sealed.extend_from_slice(&ciphertext);
         Sealed(sealed)
@@ -39,7 +45,13 @@ impl SealingKey {
     pub fn open(&self, context: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (nonce_bytes, ciphertext) = sealed.split_at_checked(NONCE_BYTES)?;
         XChaCha20Poly1305::new(&self.0.into())
-            .decrypt(&nonce(nonce_bytes), Payload { msg: ciphertext, aad: context })
+            .decrypt(
+                &nonce(nonce_bytes),
+                Payload {
+                    msg: ciphertext,
+                    aad: context,
+                },
+            )
             .ok()
             .map(Zeroizing::new)
     }
@@ -94,7 +106,11 @@ mod tests {
     #[test]
     fn another_key_context_or_byte_does_not_open() {
         let sealed = key().seal(b"context", b"text").0;
-        assert!(SealingKey::derive(b"secret", b"salt", "other").open(b"context", &sealed).is_none());
+        assert!(
+            SealingKey::derive(b"secret", b"salt", "other")
+                .open(b"context", &sealed)
+                .is_none()
+        );
         assert!(key().open(b"other", &sealed).is_none());
         for i in 0..sealed.len() {
             let mut changed = sealed.clone();

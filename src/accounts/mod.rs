@@ -7,5 +7,5 @@ mod verification;
 
 pub use attributes::Attributes;
 pub use codes::{CodeProvider, CodeRefused, DevelopmentCodes, Transport};
-pub use register::{Proof, RegistrationRefused, RegistrationRequest, Registrar, RegisteredAccount};
+pub use register::{Proof, RegisteredAccount, Registrar, RegistrationRefused, RegistrationRequest};
 pub use verification::{SessionId, Verifier};

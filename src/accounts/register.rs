@@ -101,7 +101,12 @@ impl Registrar {
         verifier: Arc<Verifier>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { store, secrets, verifier, clock }
+        Self {
+            store,
+            secrets,
+            verifier,
+            clock,
+        }
     }
 
     /// Registers, and uses the session up.
@@ -144,10 +149,16 @@ impl Registrar {
             if let Some(key) = session {
                 self.store.close_session(&key).await?;
             }
-            let storage_capable = old.as_ref().is_some_and(|account| {
-                account.devices.iter().any(|device| device.capabilities.has("storage"))
+            let storage_capable = old
+                .as_ref()
+                .is_some_and(|account| account.devices.iter().any(|device| device.capabilities.has("storage")));
+            return Ok(RegisteredAccount {
+                aci: registration.aci,
+                pni,
+                again,
+                storage_capable,
+                dropped,
             });
-            return Ok(RegisteredAccount { aci: registration.aci, pni, again, storage_capable, dropped });
         }
     }
 
@@ -193,5 +204,7 @@ impl Registrar {
 }
 
 fn primary_has(account: &Account, capability: &str) -> bool {
-    account.device(DeviceId::PRIMARY).is_some_and(|device| device.capabilities.has(capability))
+    account
+        .device(DeviceId::PRIMARY)
+        .is_some_and(|device| device.capabilities.has(capability))
 }

@@ -47,7 +47,12 @@ impl Verifier {
         codes: Arc<dyn CodeProvider>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { store, secrets, codes, clock }
+        Self {
+            store,
+            secrets,
+            codes,
+            clock,
+        }
     }
 
     /// Opens a session for a number. It lives for 10 minutes.

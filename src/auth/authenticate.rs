@@ -46,8 +46,15 @@ struct Verified {
 impl Authenticator {
     /// Remembers at most `remembered` devices.
     pub fn new(accounts: Arc<AccountCache>, remembered: u64) -> Self {
-        let verified = Cache::builder().max_capacity(remembered).time_to_idle(REMEMBERED_FOR).build();
-        Self { accounts, verified, tag_key: random() }
+        let verified = Cache::builder()
+            .max_capacity(remembered)
+            .time_to_idle(REMEMBERED_FOR)
+            .build();
+        Self {
+            accounts,
+            verified,
+            tag_key: random(),
+        }
     }
 
     /// The proven device, or `None` if the account, the device or the password is not right.
@@ -59,7 +66,10 @@ impl Authenticator {
         let account = self.accounts.find(&ServiceId::Aci(address.aci)).await?;
         let Some(device) = account.as_deref().and_then(|account| account.device(address.device_id)) else {
             // The same work as for a wrong password, so that time does not tell whether the account exists.
-            let _ = password.matches(&SecretVerifier { salt: [0; 16], hash: [0; 32] });
+            let _ = password.matches(&SecretVerifier {
+                salt: [0; 16],
+                hash: [0; 32],
+            });
             return Ok(None);
         };
         let secret = match self.recall(address, password, &device.credential) {
@@ -67,7 +77,11 @@ impl Authenticator {
             None if password.matches(&device.credential) => self.remember(address, password, &device.credential),
             None => return Ok(None),
         };
-        Ok(Some(Authenticated { address, mailbox: device.mailbox, secret }))
+        Ok(Some(Authenticated {
+            address,
+            mailbox: device.mailbox,
+            secret,
+        }))
     }
 
     /// Whether a device that proved itself earlier is still the one that its address names.
@@ -89,8 +103,11 @@ impl Authenticator {
 
     fn remember(&self, address: ProtocolAddress, password: &Password, verifier: &SecretVerifier) -> Arc<DeviceSecret> {
         let secret = Arc::new(DeviceSecret::derive(password, &verifier.salt));
-        let verified =
-            Verified { tag: self.tag(password), verifier: verifier.clone(), secret: Arc::clone(&secret) };
+        let verified = Verified {
+            tag: self.tag(password),
+            verifier: verifier.clone(),
+            secret: Arc::clone(&secret),
+        };
         self.verified.insert(address, verified);
         secret
     }

@@ -43,17 +43,25 @@ impl BasicCredentials {
             return Err(MalformedAuthorization);
         }
         let decoded = BASE64.decode(encoded.trim()).map_err(|_| MalformedAuthorization)?;
-        let colon = decoded.iter().position(|byte| *byte == b':').ok_or(MalformedAuthorization)?;
+        let colon = decoded
+            .iter()
+            .position(|byte| *byte == b':')
+            .ok_or(MalformedAuthorization)?;
         let user = std::str::from_utf8(&decoded[..colon]).map_err(|_| MalformedAuthorization)?;
         let password = Password::new(&decoded[colon + 1..]).ok_or(MalformedAuthorization)?;
-        Ok(Self { user: BasicUser::parse(user)?, password })
+        Ok(Self {
+            user: BasicUser::parse(user)?,
+            password,
+        })
     }
 }
 
 impl BasicUser {
     fn parse(user: &str) -> Result<Self, MalformedAuthorization> {
         if user.starts_with('+') {
-            return Number::parse(user).map(Self::Number).map_err(|_| MalformedAuthorization);
+            return Number::parse(user)
+                .map(Self::Number)
+                .map_err(|_| MalformedAuthorization);
         }
         let (account, device_id) = match user.split_once('.') {
             Some((account, device)) => (account, DeviceId::parse(device).map_err(|_| MalformedAuthorization)?),
@@ -112,19 +120,38 @@ mod tests {
     #[test]
     fn the_scheme_is_case_insensitive_and_padding_optional() {
         let encoded = BASE64.encode(format!("{ACI}:passwords"));
-        for header in [format!("basic {encoded}"), format!("BASIC {}", encoded.trim_end_matches('='))] {
+        for header in [
+            format!("basic {encoded}"),
+            format!("BASIC {}", encoded.trim_end_matches('=')),
+        ] {
             assert!(BasicCredentials::parse(header.as_bytes()).is_ok(), "{header}");
         }
     }
 
     #[test]
     fn refuses_what_no_client_means() {
-        for user in ["", "x", "1", &format!("{ACI}.0"), &format!("{ACI}.128"), &format!("{ACI}.1.1"), "+1x",
-            &format!("PNI:{ACI}"), &format!("{{{ACI}}}")]
-        {
+        for user in [
+            "",
+            "x",
+            "1",
+            &format!("{ACI}.0"),
+            &format!("{ACI}.128"),
+            &format!("{ACI}.1.1"),
+            "+1x",
+            &format!("PNI:{ACI}"),
+            &format!("{{{ACI}}}"),
+        ] {
             assert!(parse(&format!("{user}:password")).is_err(), "{user:?}");
         }
-        for header in [&b""[..], b"Basic", b"Basic ", b"Basic !!!!", b"Bearer abc", b"\xff\xfe", b"Basic YWJj"] {
+        for header in [
+            &b""[..],
+            b"Basic",
+            b"Basic ",
+            b"Basic !!!!",
+            b"Bearer abc",
+            b"\xff\xfe",
+            b"Basic YWJj",
+        ] {
             assert!(BasicCredentials::parse(header).is_err(), "{header:?}");
         }
         assert!(parse(&format!("{ACI}:short")).is_err());

@@ -25,7 +25,9 @@ impl Password {
 
     /// `None` if it is too short or too long.
     pub fn new(bytes: &[u8]) -> Option<Self> {
-        (Self::MIN_BYTES..=Self::MAX_BYTES).contains(&bytes.len()).then(|| Self(bytes.to_vec()))
+        (Self::MIN_BYTES..=Self::MAX_BYTES)
+            .contains(&bytes.len())
+            .then(|| Self(bytes.to_vec()))
     }
 
     /// Its bytes.
@@ -59,7 +61,9 @@ pub struct DeviceSecret {
 impl DeviceSecret {
     /// Derives it from the password under the salt of the device's verifier.
     pub fn derive(password: &Password, salt: &[u8; 16]) -> Self {
-        Self { number: SealingKey::derive(&password.0, salt, "blind-relay device number v1") }
+        Self {
+            number: SealingKey::derive(&password.0, salt, "blind-relay device number v1"),
+        }
     }
 
     /// Seals the account's number for this device. The mailbox is the context: it is the one name of a device that is
@@ -78,12 +82,17 @@ impl DeviceSecret {
 /// A fresh verifier for a high-entropy secret.
 pub fn verifier(secret: &[u8]) -> SecretVerifier {
     let salt = random();
-    SecretVerifier { salt, hash: *derive_bytes(secret, &salt, VERIFIER) }
+    SecretVerifier {
+        salt,
+        hash: *derive_bytes(secret, &salt, VERIFIER),
+    }
 }
 
 /// Whether the verifier was made for this secret.
 pub fn matches(secret: &[u8], verifier: &SecretVerifier) -> bool {
-    derive_bytes(secret, &verifier.salt, VERIFIER).ct_eq(&verifier.hash).into()
+    derive_bytes(secret, &verifier.salt, VERIFIER)
+        .ct_eq(&verifier.hash)
+        .into()
 }
 
 const VERIFIER: &str = "blind-relay secret verifier v1";
@@ -121,9 +130,8 @@ mod tests {
     fn the_number_opens_with_the_password_of_its_device_only() {
         let number = Number::parse("+15550100001").unwrap();
         let sealed = DeviceSecret::derive(&password("correct horse"), &[1; 16]).seal_number(MailboxId(5), &number);
-        let open = |text, salt, mailbox| {
-            DeviceSecret::derive(&password(text), &salt).open_number(MailboxId(mailbox), &sealed)
-        };
+        let open =
+            |text, salt, mailbox| DeviceSecret::derive(&password(text), &salt).open_number(MailboxId(mailbox), &sealed);
         assert_eq!(open("correct horse", [1; 16], 5), Some(number));
         assert_eq!(open("wrong password", [1; 16], 5), None);
         assert_eq!(open("correct horse", [2; 16], 5), None);

@@ -14,7 +14,5 @@ pub use authenticate::{Authenticated, Authenticator};
 pub use basic::{BasicCredentials, BasicUser, MalformedAuthorization};
 pub use credential::{DeviceSecret, Password, matches, verifier};
 pub use number::{InvalidNumber, Number};
-pub use secrets::{
-    ServerSecrets, open_session_number, random_aci, random_pni, seal_session_number, session_key,
-};
+pub use secrets::{ServerSecrets, open_session_number, random_aci, random_pni, seal_session_number, session_key};
 pub use unidentified::allows_unidentified;

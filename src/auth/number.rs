@@ -15,7 +15,11 @@ impl Number {
         let valid = (5..=15).contains(&digits.len())
             && !digits.starts_with('0')
             && digits.bytes().all(|byte| byte.is_ascii_digit());
-        if valid { Ok(Self(text.to_owned())) } else { Err(InvalidNumber) }
+        if valid {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidNumber)
+        }
     }
 
     /// The wire form.
@@ -44,7 +48,16 @@ mod tests {
         for good in ["+15550100001", "+12345", "+123456789012345"] {
             assert_eq!(Number::parse(good).unwrap().as_str(), good);
         }
-        for bad in ["", "+", "15550100001", "+1234", "+1234567890123456", "+05550100", "+1555 010", "+1555０10"] {
+        for bad in [
+            "",
+            "+",
+            "15550100001",
+            "+1234",
+            "+1234567890123456",
+            "+05550100",
+            "+1555 010",
+            "+1555０10",
+        ] {
             assert_eq!(Number::parse(bad), Err(InvalidNumber), "{bad:?}");
         }
     }

@@ -99,7 +99,10 @@ mod tests {
     #[test]
     fn another_pepper_gives_other_hashes() {
         let number = Number::parse("+15550100001").unwrap();
-        let (one, other) = (ServerSecrets::from_pepper(&[1; 32]), ServerSecrets::from_pepper(&[2; 32]));
+        let (one, other) = (
+            ServerSecrets::from_pepper(&[1; 32]),
+            ServerSecrets::from_pepper(&[2; 32]),
+        );
         assert!(one.hash_number(&number) == ServerSecrets::from_pepper(&[1; 32]).hash_number(&number));
         assert!(one.hash_number(&number) != other.hash_number(&number));
         assert_ne!(one.check_value(), other.check_value());

@@ -11,7 +11,11 @@ pub fn allows_unidentified(secrets: &ServerSecrets, account: &Account, shown: &A
     if account.access.unrestricted {
         return true;
     }
-    let Some(key) = account.access.sealed_key.as_ref().and_then(|sealed| secrets.open_access_key(account.aci, sealed))
+    let Some(key) = account
+        .access
+        .sealed_key
+        .as_ref()
+        .and_then(|sealed| secrets.open_access_key(account.aci, sealed))
     else {
         return false;
     };

@@ -49,7 +49,11 @@ pub fn check_upload(identity: &IdentityKey, upload: &KeyUpload) -> Result<(), Ke
         }
     }
     let mut kyber = upload.one_time_kyber.iter().chain(&upload.last_resort);
-    if kyber.all(|key| key.is_signed_by(identity)) { Ok(()) } else { Err(KeysRefused::Signature) }
+    if kyber.all(|key| key.is_signed_by(identity)) {
+        Ok(())
+    } else {
+        Err(KeysRefused::Signature)
+    }
 }
 
 /// Checks the keys of a registration, the identity key included.

@@ -5,9 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use keys_schema::{Aci, IdentityKey, Pni, ServiceId};
 
-use super::{
-    Day, DeviceId, IdentityKind, MailboxId, NumberHash, RegistrationId, Sealed, SecretVerifier, SignedKeys,
-};
+use super::{Day, DeviceId, IdentityKind, MailboxId, NumberHash, RegistrationId, Sealed, SecretVerifier, SignedKeys};
 
 /// A registered identity.
 #[derive(Clone, Debug)]
@@ -154,9 +152,18 @@ impl Capabilities {
 
     /// Keeps the known names that are `true`.
     pub fn from_names<'a>(names: impl IntoIterator<Item = (&'a str, bool)>) -> Self {
-        names.into_iter().filter(|(_, on)| *on).fold(Self::default(), |set, (name, _)| {
-            Self(set.0 | Self::NAMES.iter().position(|known| *known == name).map_or(0, |bit| 1 << bit))
-        })
+        names
+            .into_iter()
+            .filter(|(_, on)| *on)
+            .fold(Self::default(), |set, (name, _)| {
+                Self(
+                    set.0
+                        | Self::NAMES
+                            .iter()
+                            .position(|known| *known == name)
+                            .map_or(0, |bit| 1 << bit),
+                )
+            })
     }
 
     /// Reads what [`Self::bits`] wrote; unknown bits are dropped.
@@ -171,7 +178,10 @@ impl Capabilities {
 
     /// Whether the named capability is in the set.
     pub fn has(self, name: &str) -> bool {
-        Self::NAMES.iter().position(|known| *known == name).is_some_and(|bit| self.0 & (1 << bit) != 0)
+        Self::NAMES
+            .iter()
+            .position(|known| *known == name)
+            .is_some_and(|bit| self.0 & (1 << bit) != 0)
     }
 }
 

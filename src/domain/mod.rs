@@ -9,16 +9,15 @@ mod secret;
 mod verification;
 
 pub use account::{
-    AccessKey, Account, AttributesUpdate, Capabilities, Device, DeviceName, Registered, Registration, UnidentifiedAccess,
+    AccessKey, Account, AttributesUpdate, Capabilities, Device, DeviceName, Registered, Registration,
+    UnidentifiedAccess,
 };
 pub use address::{DeviceId, IdentityKind, InvalidAddress, ProtocolAddress, RegistrationId};
 pub use clock::{Clock, Day, SystemClock, Timestamp};
 pub use envelope::{
-    Acknowledgement, Batch, Copy, Delivery, Enqueued, Head, MailboxId, PageLimit, Queued, QueueLimits, Seq,
+    Acknowledgement, Batch, Copy, Delivery, Enqueued, Head, MailboxId, PageLimit, QueueLimits, Queued, Seq,
 };
-pub use pre_keys::{
-    BundleSelector, KeyCount, KeyUpload, KyberSource, PreKeyBundle, SignedKeys, TakenBundles,
-};
+pub use pre_keys::{BundleSelector, KeyCount, KeyUpload, KyberSource, PreKeyBundle, SignedKeys, TakenBundles};
 pub use secret::{NumberHash, Sealed, SecretVerifier, SessionKey};
 pub use verification::VerificationSession;
 

@@ -15,10 +15,13 @@ use super::wire::account::{AccountOut, AttributesIn, Entitlements};
 pub(super) async fn whoami(State(node): State<AppState>, Caller(caller): Caller) -> Result<Json<AccountOut>, ApiError> {
     let account = node.relay.accounts.find(&ServiceId::Aci(caller.address.aci)).await?;
     let account = account.ok_or(ApiError::unauthorized())?;
-    let device = account.device(caller.address.device_id).ok_or(ApiError::unauthorized())?;
-    let number = caller.secret.open_number(device.mailbox, &device.sealed_number).ok_or_else(|| {
-        ApiError::unavailable("a number does not open with the credential of its device")
-    })?;
+    let device = account
+        .device(caller.address.device_id)
+        .ok_or(ApiError::unauthorized())?;
+    let number = caller
+        .secret
+        .open_number(device.mailbox, &device.sealed_number)
+        .ok_or_else(|| ApiError::unavailable("a number does not open with the credential of its device"))?;
     Ok(Json(AccountOut {
         uuid: account.aci.to_string(),
         pni: account.pni.to_string(),

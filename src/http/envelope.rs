@@ -118,7 +118,10 @@ mod tests {
     fn head(source: bool) -> EnvelopeHead {
         let aci = keys_schema::Aci::new(Uuid::from_bytes([1; 16]));
         EnvelopeHead {
-            source: source.then_some(ProtocolAddress { aci, device_id: DeviceId::PRIMARY }),
+            source: source.then_some(ProtocolAddress {
+                aci,
+                device_id: DeviceId::PRIMARY,
+            }),
             destination: ServiceId::Pni(keys_schema::Pni::new(Uuid::from_bytes([2; 16]))),
             client_millis: 1000,
             accepted: Timestamp(2000),
@@ -133,7 +136,10 @@ mod tests {
             let guid = guid(MAILBOX, Seq(seq));
             assert_eq!(seq_of(MAILBOX, guid), Some(Seq(seq)));
             assert_eq!(seq_of(MailboxId(MAILBOX.0 + 1), guid), None);
-            assert_eq!((guid.get_version_num(), guid.get_variant()), (8, uuid::Variant::RFC4122));
+            assert_eq!(
+                (guid.get_version_num(), guid.get_variant()),
+                (8, uuid::Variant::RFC4122)
+            );
         }
         assert_eq!(seq_of(MAILBOX, Uuid::from_bytes([9; 16])), None);
     }
@@ -143,13 +149,28 @@ mod tests {
         let queued = head(true).with_content(MessageKind::Ciphertext, vec![7; 40]);
         let delivered = with_guid(&queued, guid(MAILBOX, Seq(1)));
         let envelope = Envelope::decode(delivered).unwrap();
-        assert_eq!(envelope.source_service_id.as_deref(), Some("01010101-0101-0101-0101-010101010101"));
+        assert_eq!(
+            envelope.source_service_id.as_deref(),
+            Some("01010101-0101-0101-0101-010101010101")
+        );
         assert_eq!(envelope.source_service_id_binary.as_deref(), Some(&[1; 16][..]));
-        assert_eq!(envelope.destination_service_id.as_deref(), Some("PNI:02020202-0202-0202-0202-020202020202"));
-        assert_eq!(envelope.destination_service_id_binary.map(|id| (id[0], id.len())), Some((1, 17)));
+        assert_eq!(
+            envelope.destination_service_id.as_deref(),
+            Some("PNI:02020202-0202-0202-0202-020202020202")
+        );
+        assert_eq!(
+            envelope.destination_service_id_binary.map(|id| (id[0], id.len())),
+            Some((1, 17))
+        );
         assert_eq!(envelope.server_guid, Some(guid(MAILBOX, Seq(1)).to_string()));
-        assert_eq!(envelope.server_guid_binary.as_deref(), Some(&guid(MAILBOX, Seq(1)).as_bytes()[..]));
-        assert_eq!((envelope.urgent, envelope.story, envelope.ephemeral), (Some(true), None, None));
+        assert_eq!(
+            envelope.server_guid_binary.as_deref(),
+            Some(&guid(MAILBOX, Seq(1)).as_bytes()[..])
+        );
+        assert_eq!(
+            (envelope.urgent, envelope.story, envelope.ephemeral),
+            (Some(true), None, None)
+        );
     }
 
     #[test]
@@ -165,7 +186,11 @@ mod tests {
     #[test]
     fn the_story_flag_is_found_without_reading_the_rest() {
         let plain = head(true).with_content(MessageKind::Ciphertext, vec![7; 40]);
-        let story = EnvelopeHead { story: true, ..head(false) }.with_content(MessageKind::UnidentifiedSender, vec![7]);
+        let story = EnvelopeHead {
+            story: true,
+            ..head(false)
+        }
+        .with_content(MessageKind::UnidentifiedSender, vec![7]);
         assert!(!is_story(&plain));
         assert!(is_story(&story));
         assert!(!is_story(b"\xff\xff"));

@@ -29,7 +29,13 @@ pub struct ApiError {
 impl ApiError {
     /// A refusal with a stable code and a sentence that says what to do.
     pub const fn new(status: StatusCode, code: &'static str, message: &'static str) -> Self {
-        Self { status, code, message, retry_after_secs: None, cause: None }
+        Self {
+            status,
+            code,
+            message,
+            retry_after_secs: None,
+            cause: None,
+        }
     }
 
     /// The request is not well formed.
@@ -60,7 +66,13 @@ impl ApiError {
     /// Too much, for now.
     pub const fn too_many(code: &'static str, message: &'static str, retry_after_secs: u64) -> Self {
         let retry_after_secs = Some(retry_after_secs);
-        Self { status: StatusCode::TOO_MANY_REQUESTS, code, message, retry_after_secs, cause: None }
+        Self {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            code,
+            message,
+            retry_after_secs,
+            cause: None,
+        }
     }
 
     /// Storage or another part of ours did not do its work. Nothing was promised.
@@ -89,7 +101,10 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"blind-relay\""));
+            response.headers_mut().insert(
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"blind-relay\""),
+            );
         }
         response
     }
@@ -104,7 +119,10 @@ impl From<StorageError> for ApiError {
 impl From<QueueUnavailable> for ApiError {
     fn from(_: QueueUnavailable) -> Self {
         // The writer has logged why.
-        Self { cause: None, ..Self::unavailable("") }
+        Self {
+            cause: None,
+            ..Self::unavailable("")
+        }
     }
 }
 
@@ -117,12 +135,11 @@ impl From<KeysRefused> for ApiError {
             KeysRefused::DuplicateId => {
                 Self::unprocessable("duplicate_key_id", "two keys of one kind have the same id")
             }
-            KeysRefused::Signature => {
-                Self::unprocessable("bad_signature", "a key's signature is not by the account's identity key")
-            }
-            KeysRefused::WeakKey => {
-                Self::unprocessable("weak_key", "an EC key is not one that a key generator makes")
-            }
+            KeysRefused::Signature => Self::unprocessable(
+                "bad_signature",
+                "a key's signature is not by the account's identity key",
+            ),
+            KeysRefused::WeakKey => Self::unprocessable("weak_key", "an EC key is not one that a key generator makes"),
         }
     }
 }

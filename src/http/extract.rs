@@ -36,15 +36,18 @@ impl FromRequestParts<AppState> for OptionalCaller {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         if let Some(tunnelled) = parts.extensions.get::<Tunnelled>() {
-            let Some(principal) = tunnelled.principal.clone() else { return Ok(Self(None)) };
+            let Some(principal) = tunnelled.principal.clone() else {
+                return Ok(Self(None));
+            };
             // The socket is closed when its device goes; a request may be quicker than that.
             let valid = state.authenticator.still_valid(&principal).await?;
             return Ok(Self(valid.then(|| (*principal).clone())));
         }
         match basic(&parts.headers) {
-            Some(BasicCredentials { user: BasicUser::Device(address), password }) => {
-                Ok(Self(state.authenticator.authenticate(address, &password).await?))
-            }
+            Some(BasicCredentials {
+                user: BasicUser::Device(address),
+                password,
+            }) => Ok(Self(state.authenticator.authenticate(address, &password).await?)),
             _ => Ok(Self(None)),
         }
     }
@@ -73,7 +76,11 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is larger than this route takes")
+                ApiError::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "body_too_large",
+                    "the body is larger than this route takes",
+                )
             } else {
                 ApiError::bad_request("body_incomplete", "the body did not arrive whole")
             }
@@ -86,7 +93,10 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
 pub(super) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(bytes).map_err(|error| {
         if error.is_data() {
-            ApiError::unprocessable("unexpected_json", "a field of the body is missing or not of the right form")
+            ApiError::unprocessable(
+                "unexpected_json",
+                "a field of the body is missing or not of the right form",
+            )
         } else {
             ApiError::bad_request("malformed_json", "the body is not JSON")
         }
@@ -121,7 +131,10 @@ impl AnonymousAccess {
                 Some(AccessKey(bytes.try_into().map_err(|_| ApiError::unauthorized())?))
             }
         };
-        Ok(Self { key, group_token: headers.contains_key(GROUP_TOKEN) })
+        Ok(Self {
+            key,
+            group_token: headers.contains_key(GROUP_TOKEN),
+        })
     }
 }
 

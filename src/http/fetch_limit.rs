@@ -38,7 +38,11 @@ impl FetchLimit {
         }
         self.buckets.check_key(&(caller, target)).map_err(|refused| {
             let wait = refused.wait_time_from(self.clock.now());
-            ApiError::too_many("key_fetch_limit", "too many key fetches for this account", whole_seconds(wait))
+            ApiError::too_many(
+                "key_fetch_limit",
+                "too many key fetches for this account",
+                whole_seconds(wait),
+            )
         })
     }
 }
@@ -63,7 +67,10 @@ mod tests {
     #[test]
     fn each_caller_has_its_own_budget_per_target_and_is_told_when_to_return() {
         let limit = FetchLimit::per_hour(NonZeroU32::new(2).unwrap());
-        let alice = Some(ProtocolAddress { aci: aci(1), device_id: DeviceId::PRIMARY });
+        let alice = Some(ProtocolAddress {
+            aci: aci(1),
+            device_id: DeviceId::PRIMARY,
+        });
         assert!(limit.check(alice, aci(9)).is_ok());
         assert!(limit.check(alice, aci(9)).is_ok());
         let refused = limit.check(alice, aci(9)).unwrap_err();

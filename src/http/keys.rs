@@ -55,7 +55,10 @@ pub(super) async fn count(
 ) -> Result<Json<KeyCountOut>, ApiError> {
     let kind = identity_kind(query.identity.as_deref())?;
     let left = node.storage.keys.count(caller.address, kind).await?;
-    Ok(Json(KeyCountOut { count: left.ec, pq_count: left.kyber }))
+    Ok(Json(KeyCountOut {
+        count: left.ec,
+        pq_count: left.kyber,
+    }))
 }
 
 /// `POST /v2/keys/check`: does the client know the same repeated-use keys?
@@ -91,7 +94,13 @@ pub(super) async fn take(
     };
     let bundles = take_reachable(&node, &target, selector, caller.as_ref(), &headers).await?;
     // A stranger is not told which devices there are.
-    bundles.ok_or_else(|| if caller.is_some() { ApiError::not_found() } else { ApiError::unauthorized() })
+    bundles.ok_or_else(|| {
+        if caller.is_some() {
+            ApiError::not_found()
+        } else {
+            ApiError::unauthorized()
+        }
+    })
 }
 
 async fn take_reachable(
@@ -102,7 +111,8 @@ async fn take_reachable(
     headers: &HeaderMap,
 ) -> Result<Option<Response>, ApiError> {
     let account = reach(node, target, caller, headers).await?;
-    node.fetch_limit.check(caller.map(|caller| caller.address), account.aci)?;
+    node.fetch_limit
+        .check(caller.map(|caller| caller.address), account.aci)?;
     let kind = IdentityKind::from(target);
     let taken = directory::take_bundles(&node.storage.keys, &account, kind, selector).await?;
     let Some(taken) = taken else { return Ok(None) };

@@ -22,7 +22,10 @@ pub(super) async fn fetch(State(node): State<AppState>, Caller(caller): Caller) 
         Some(last) => !node.relay.pending(caller.mailbox, last.seq, ONE).await?.is_empty(),
         None => false,
     };
-    let messages = page.into_iter().filter_map(|queued| fetched(caller.mailbox, queued)).collect();
+    let messages = page
+        .into_iter()
+        .filter_map(|queued| fetched(caller.mailbox, queued))
+        .collect();
     Ok(Json(FetchOut { messages, more }))
 }
 
@@ -36,7 +39,10 @@ pub(super) async fn delete(
     if let Some(seq) = seq_of(caller.mailbox, guid) {
         let account = node.relay.accounts.find(&ServiceId::Aci(caller.address.aci)).await?;
         let account = account.ok_or(ApiError::unauthorized())?;
-        let acknowledgement = Acknowledgement { mailbox: caller.mailbox, seq };
+        let acknowledgement = Acknowledgement {
+            mailbox: caller.mailbox,
+            seq,
+        };
         node.relay.acknowledge_durably(&account, acknowledgement).await?;
     }
     Ok(StatusCode::NO_CONTENT)
@@ -58,5 +64,8 @@ fn fetched(mailbox: MailboxId, queued: Queued) -> Option<FetchedOut> {
     })
 }
 
-const PAGE: PageLimit = PageLimit { envelopes: 100, bytes: 1024 * 1024 };
+const PAGE: PageLimit = PageLimit {
+    envelopes: 100,
+    bytes: 1024 * 1024,
+};
 const ONE: PageLimit = PageLimit { envelopes: 1, bytes: 1 };

@@ -44,7 +44,10 @@ pub(super) async fn send(
         return Ok(Json(SendOut { needs_sync: false }).into_response());
     };
     if caller.is_none() && body.messages.iter().any(|message| message.kind.needs_source()) {
-        return Err(ApiError::unprocessable("type_needs_source", "an anonymous send carries messages of type 6"));
+        return Err(ApiError::unprocessable(
+            "type_needs_source",
+            "an anonymous send carries messages of type 6",
+        ));
     }
     let own = caller.as_ref().filter(|caller| caller.address.aci == account.aci);
     if own.is_some() && destination.is_pni() {
@@ -57,7 +60,11 @@ pub(super) async fn send(
     let sender = own.map(|caller| caller.address.device_id);
     let online = body.online;
     let copies = copies(&node, &destination, query.story, caller.as_ref(), body);
-    match node.relay.send(account, IdentityKind::from(&destination), copies, sender, online).await? {
+    match node
+        .relay
+        .send(account, IdentityKind::from(&destination), copies, sender, online)
+        .await?
+    {
         SendOutcome::Accepted => Ok(Json(SendOut { needs_sync }).into_response()),
         SendOutcome::Mismatch(mismatch) => Ok(mismatch_response(mismatch)),
         SendOutcome::TooLarge => Err(ApiError::new(
@@ -123,11 +130,18 @@ fn copies(
 
 fn mismatch_response(mismatch: DeviceMismatch) -> Response {
     match mismatch {
-        DeviceMismatch::Stale(devices) => {
-            (StatusCode::GONE, Json(StaleDevicesOut { stale_devices: numbers(&devices) })).into_response()
-        }
+        DeviceMismatch::Stale(devices) => (
+            StatusCode::GONE,
+            Json(StaleDevicesOut {
+                stale_devices: numbers(&devices),
+            }),
+        )
+            .into_response(),
         DeviceMismatch::Other { missing, extra } => {
-            let body = MismatchedDevicesOut { missing_devices: numbers(&missing), extra_devices: numbers(&extra) };
+            let body = MismatchedDevicesOut {
+                missing_devices: numbers(&missing),
+                extra_devices: numbers(&extra),
+            };
             (StatusCode::CONFLICT, Json(body)).into_response()
         }
     }

@@ -24,7 +24,10 @@ pub(super) async fn reach(
     let shown = AnonymousAccess::from_headers(headers);
     let group_token = headers_show_group_token(&shown);
     if group_token && (caller.is_some() || shown.as_ref().is_ok_and(|shown| shown.key.is_some())) {
-        return Err(ApiError::bad_request("two_authorizations", "show a group send token or another proof, not both"));
+        return Err(ApiError::bad_request(
+            "two_authorizations",
+            "show a group send token or another proof, not both",
+        ));
     }
     if caller.is_some() {
         return node.relay.accounts.find(target).await?.ok_or(ApiError::not_found());
@@ -32,7 +35,9 @@ pub(super) async fn reach(
     // Group send tokens cannot be verified here (they need zkgroup); clients fall back when one is refused.
     let key = shown?.key.ok_or(ApiError::unauthorized())?;
     let account = node.relay.accounts.find(target).await?;
-    account.filter(|account| may_reach(node, target, account, &key)).ok_or(ApiError::unauthorized())
+    account
+        .filter(|account| may_reach(node, target, account, &key))
+        .ok_or(ApiError::unauthorized())
 }
 
 fn may_reach(node: &Node, target: &ServiceId, account: &Account, key: &AccessKey) -> bool {

@@ -21,10 +21,15 @@ pub(super) async fn register(
     JsonBody(body): JsonBody<RegistrationIn>,
 ) -> Result<Json<AccountOut>, ApiError> {
     if !node.registration_open {
-        return Err(ApiError::forbidden("registration_closed", "this server takes no registrations"));
+        return Err(ApiError::forbidden(
+            "registration_closed",
+            "this server takes no registrations",
+        ));
     }
     let credentials = basic(&headers).ok_or(ApiError::unauthorized())?;
-    let BasicUser::Number(number) = credentials.user else { return Err(ApiError::unauthorized()) };
+    let BasicUser::Number(number) = credentials.user else {
+        return Err(ApiError::unauthorized());
+    };
     let request = body.into_request(number, credentials.password)?;
     let account = node.registrar.register(&request).await?;
     node.relay.account_changed(account.aci, &account.dropped);

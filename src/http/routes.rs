@@ -89,7 +89,10 @@ routes! {
 
 /// All routes, ready to be served. Paths are taken with and without a trailing slash.
 pub fn router(node: AppState, readiness: Readiness) -> Router {
-    let inner = with_layers(handlers().with_state(node.clone()).merge(health::router(readiness)), &node);
+    let inner = with_layers(
+        handlers().with_state(node.clone()).merge(health::router(readiness)),
+        &node,
+    );
     // The socket reaches the routes through the same layers as a plain request, and is itself no route inside.
     let upgrade = get(socket::upgrade).with_state((node, slash_insensitive(inner.clone())));
     slash_insensitive(inner.merge(axum::Router::new().route("/v1/websocket", upgrade)))
@@ -103,12 +106,21 @@ fn with_layers(routes: Router, node: &AppState) -> Router {
     routes
         .fallback(async || ApiError::not_found())
         .method_not_allowed_fallback(async || {
-            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has no such method")
+            ApiError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this path has no such method",
+            )
         })
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::REQUEST_TIMEOUT,
+            REQUEST_TIMEOUT,
+        ))
         .layer(from_fn(count))
         .layer(from_fn_with_state(node.clone(), stamp))
-        .layer(CatchPanicLayer::custom(|_| ApiError::unavailable("a handler panicked").into_response()))
+        .layer(CatchPanicLayer::custom(|_| {
+            ApiError::unavailable("a handler panicked").into_response()
+        }))
 }
 
 /// A client asks whether its connection is alive. To a device the answer also says that everything it acknowledged
@@ -118,7 +130,10 @@ async fn keepalive(
     OptionalCaller(caller): OptionalCaller,
 ) -> Result<StatusCode, ApiError> {
     if let Some(caller) = caller {
-        node.relay.writer.acknowledge_durably(caller.address.aci, vec![]).await?;
+        node.relay
+            .writer
+            .acknowledge_durably(caller.address.aci, vec![])
+            .await?;
     }
     Ok(StatusCode::OK)
 }
@@ -129,15 +144,25 @@ fn limited(route: MethodRouter<AppState>, max_body: usize) -> MethodRouter<AppSt
 
 async fn count(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let transport = if request.extensions().get::<Tunnelled>().is_some() { "websocket" } else { "http" };
+    let transport = if request.extensions().get::<Tunnelled>().is_some() {
+        "websocket"
+    } else {
+        "http"
+    };
     let response = next.run(request).await;
-    metrics::request(route.as_ref().map_or("none", MatchedPath::as_str), transport, response.status().as_u16());
+    metrics::request(
+        route.as_ref().map_or("none", MatchedPath::as_str),
+        transport,
+        response.status().as_u16(),
+    );
     response
 }
 
 async fn stamp(State(node): State<AppState>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    response.headers_mut().insert(TIMESTAMP, HeaderValue::from(node.clock.now().0));
+    response
+        .headers_mut()
+        .insert(TIMESTAMP, HeaderValue::from(node.clock.now().0));
     response
 }
 

@@ -20,10 +20,13 @@ pub(super) async fn open(
     JsonBody(body): JsonBody<SessionIn>,
 ) -> Result<Json<SessionOut>, ApiError> {
     if !node.registration_open {
-        return Err(ApiError::forbidden("registration_closed", "this server takes no registrations"));
+        return Err(ApiError::forbidden(
+            "registration_closed",
+            "this server takes no registrations",
+        ));
     }
-    let number = Number::parse(&body.number)
-        .map_err(|_| ApiError::bad_request("number", "a number is + and 5 to 15 digits"))?;
+    let number =
+        Number::parse(&body.number).map_err(|_| ApiError::bad_request("number", "a number is + and 5 to 15 digits"))?;
     let (id, session) = node.verifier.open(&number).await?;
     Ok(Json(SessionOut::new(&id, &session)))
 }
@@ -80,13 +83,19 @@ pub(super) async fn try_code(
     if session.attempts >= Verifier::MAX_ATTEMPTS {
         return Ok((StatusCode::CONFLICT, Json(SessionOut::new(&id, &session))).into_response());
     }
-    let session = node.verifier.try_code(&id, &session, &body.code).await?.ok_or(ApiError::not_found())?;
+    let session = node
+        .verifier
+        .try_code(&id, &session, &body.code)
+        .await?
+        .ok_or(ApiError::not_found())?;
     Ok(Json(SessionOut::new(&id, &session)).into_response())
 }
 
 async fn find(node: &Node, id: &str) -> Result<(SessionId, VerificationSession), ApiError> {
-    let id = SessionId::parse(id)
-        .ok_or(ApiError::unprocessable("session_id", "this is not the id of a verification session"))?;
+    let id = SessionId::parse(id).ok_or(ApiError::unprocessable(
+        "session_id",
+        "this is not the id of a verification session",
+    ))?;
     let session = node.verifier.find(&id).await?.ok_or(ApiError::not_found())?;
     Ok((id, session))
 }

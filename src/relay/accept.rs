@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::domain::{
-    Account, Acknowledgement, Clock, Copy, Delivery, DeviceId, Enqueued, IdentityKind, MailboxId, PageLimit, Queued, Seq,
+    Account, Acknowledgement, Clock, Copy, Delivery, DeviceId, Enqueued, IdentityKind, MailboxId, PageLimit, Queued,
+    Seq,
 };
 use crate::sealing::{SealingKey, random};
 use crate::storage::{AccountCache, EnvelopeQueue, StorageError};
@@ -159,7 +160,10 @@ impl Relay {
         let copies = mailboxes
             .iter()
             .zip(copies)
-            .map(|(mailbox, copy)| Copy { mailbox: *mailbox, content: copy.envelope.clone() })
+            .map(|(mailbox, copy)| Copy {
+                mailbox: *mailbox,
+                content: copy.envelope.clone(),
+            })
             .collect();
         // One more day, because a day is all that is kept of the time: nothing expires early.
         let expires = self.clock.now().day().plus(i32::from(self.retention_days) + 1);
@@ -203,7 +207,9 @@ impl Relay {
         account: &Account,
         acknowledgement: Acknowledgement,
     ) -> Result<(), QueueUnavailable> {
-        self.writer.acknowledge_durably(account.aci, vec![acknowledgement]).await
+        self.writer
+            .acknowledge_durably(account.aci, vec![acknowledgement])
+            .await
     }
 
     /// Ends the connections of devices that are gone, on every node, and has every node forget what it remembers of
@@ -272,9 +278,17 @@ fn check_devices(
         return Err(DeviceMismatch::Stale(stale));
     }
     let named = |id: DeviceId| copies.iter().any(|copy| copy.device_id == id);
-    let missing: Vec<_> =
-        account.devices.iter().map(|device| device.id).filter(|id| Some(*id) != sender && !named(*id)).collect();
-    if missing.is_empty() && extra.is_empty() { Ok(mailboxes) } else { Err(DeviceMismatch::Other { missing, extra }) }
+    let missing: Vec<_> = account
+        .devices
+        .iter()
+        .map(|device| device.id)
+        .filter(|id| Some(*id) != sender && !named(*id))
+        .collect();
+    if missing.is_empty() && extra.is_empty() {
+        Ok(mailboxes)
+    } else {
+        Err(DeviceMismatch::Other { missing, extra })
+    }
 }
 
 fn unavailable(error: StorageError) -> QueueUnavailable {

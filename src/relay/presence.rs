@@ -4,8 +4,8 @@
 //! own task answers. A bell holds a bounded number of envelopes that just arrived, so that a session that has caught up
 //! need not read them back from storage; when it overflows, the session reads them from storage instead.
 
-use std::collections::hash_map::{Entry, HashMap};
 use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -153,7 +153,9 @@ struct Connected {
 
 impl Default for Presence {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        }
     }
 }
 
@@ -161,8 +163,13 @@ impl Presence {
     /// Enters a connection, and dismisses the one that the device had on this node.
     pub fn enter(&self, mailbox: MailboxId, connection: ConnectionId) -> Arc<Bell> {
         let bell = Arc::new(Bell::default());
-        let older =
-            self.shard(mailbox).insert(mailbox, Connected { connection, bell: Arc::clone(&bell) });
+        let older = self.shard(mailbox).insert(
+            mailbox,
+            Connected {
+                connection,
+                bell: Arc::clone(&bell),
+            },
+        );
         if let Some(older) = older {
             older.bell.dismiss(Dismissal::Displaced);
         }
@@ -222,7 +229,10 @@ impl Presence {
 
     /// The mailboxes that are connected to this node now.
     pub fn mailboxes(&self) -> Vec<MailboxId> {
-        self.shards.iter().flat_map(|shard| lock(shard).keys().copied().collect::<Vec<_>>()).collect()
+        self.shards
+            .iter()
+            .flat_map(|shard| lock(shard).keys().copied().collect::<Vec<_>>())
+            .collect()
     }
 
     fn with(&self, mailbox: MailboxId, tell: impl FnOnce(&Bell)) -> bool {
@@ -236,9 +246,7 @@ impl Presence {
     }
 }
 
-fn lock(
-    shard: &Mutex<HashMap<MailboxId, Connected>>,
-) -> MutexGuard<'_, HashMap<MailboxId, Connected>> {
+fn lock(shard: &Mutex<HashMap<MailboxId, Connected>>) -> MutexGuard<'_, HashMap<MailboxId, Connected>> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

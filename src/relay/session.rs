@@ -29,7 +29,11 @@ pub struct SessionLimits {
 
 impl Default for SessionLimits {
     fn default() -> Self {
-        Self { window: 256, window_bytes: 1024 * 1024, stalled: Duration::from_secs(60) }
+        Self {
+            window: 256,
+            window_bytes: 1024 * 1024,
+            stalled: Duration::from_secs(60),
+        }
     }
 }
 
@@ -130,7 +134,9 @@ impl Session {
         match self.backlog {
             Backlog::UpTo(end) if self.ready.is_empty() && self.reading.is_none() && self.cursor >= end => {
                 self.backlog = Backlog::Announced;
-                Step::AnnounceEmpty { request: self.request_id() }
+                Step::AnnounceEmpty {
+                    request: self.request_id(),
+                }
             }
             _ => Step::Wait,
         }
@@ -139,7 +145,10 @@ impl Session {
     /// How much of a page there is room for.
     pub fn page_limit(&self) -> PageLimit {
         let free = self.limits.window.saturating_sub(self.in_flight.len()).max(1);
-        PageLimit { envelopes: u32::try_from(free).unwrap_or(u32::MAX), bytes: self.limits.window_bytes / 2 }
+        PageLimit {
+            envelopes: u32::try_from(free).unwrap_or(u32::MAX),
+            bytes: self.limits.window_bytes / 2,
+        }
     }
 
     /// The page asked for by [`Step::Read`]. Empty means that there was nothing after the cursor.
@@ -211,8 +220,19 @@ impl Session {
             self.progressed = now;
         }
         self.in_flight_bytes += content.len();
-        self.in_flight.insert(request, InFlight { seq, bytes: content.len() });
-        Step::Push { request, seq, content, from_memory }
+        self.in_flight.insert(
+            request,
+            InFlight {
+                seq,
+                bytes: content.len(),
+            },
+        );
+        Step::Push {
+            request,
+            seq,
+            content,
+            from_memory,
+        }
     }
 
     fn take_over(&mut self, queued: Queued, from_memory: bool) {
@@ -229,10 +249,17 @@ impl Session {
 mod tests {
     use super::*;
 
-    const LIMITS: SessionLimits = SessionLimits { window: 4, window_bytes: 100, stalled: Duration::from_secs(60) };
+    const LIMITS: SessionLimits = SessionLimits {
+        window: 4,
+        window_bytes: 100,
+        stalled: Duration::from_secs(60),
+    };
 
     fn queued(seq: i64) -> Queued {
-        Queued { seq: Seq(seq), content: Bytes::from_static(b"ten bytes.") }
+        Queued {
+            seq: Seq(seq),
+            content: Bytes::from_static(b"ten bytes."),
+        }
     }
 
     fn page(seqs: impl IntoIterator<Item = i64>) -> Vec<Queued> {
@@ -246,7 +273,9 @@ mod tests {
             match session.step(Instant::now()) {
                 Step::Wait => return words,
                 Step::Read { after } => words.push(format!("read after {}", after.0)),
-                Step::Push { seq, from_memory: true, .. } => words.push(format!("push {} from memory", seq.0)),
+                Step::Push {
+                    seq, from_memory: true, ..
+                } => words.push(format!("push {} from memory", seq.0)),
                 Step::Push { seq, .. } => words.push(format!("push {}", seq.0)),
                 Step::AnnounceEmpty { .. } => words.push("empty".into()),
             }
@@ -327,7 +356,10 @@ mod tests {
     fn the_window_is_bounded_in_bytes_but_lets_one_large_envelope_through() {
         let mut session = session(2);
         steps(&mut session);
-        let large = |seq| Queued { seq: Seq(seq), content: Bytes::from(vec![0; 1000]) };
+        let large = |seq| Queued {
+            seq: Seq(seq),
+            content: Bytes::from(vec![0; 1000]),
+        };
         session.page_read(vec![large(1), large(2)]);
         assert_eq!(steps(&mut session), ["push 1"]);
         session.answered(1, 200, Instant::now());

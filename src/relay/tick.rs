@@ -16,12 +16,7 @@ use crate::telemetry::metrics;
 use super::presence::Presence;
 
 /// Looks every `period` until the token is cancelled.
-pub async fn run(
-    period: Duration,
-    queue: Arc<dyn EnvelopeQueue>,
-    presence: Arc<Presence>,
-    stop: CancellationToken,
-) {
+pub async fn run(period: Duration, queue: Arc<dyn EnvelopeQueue>, presence: Arc<Presence>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -35,7 +30,10 @@ async fn look(queue: &dyn EnvelopeQueue, presence: &Presence, mailboxes: &[Mailb
     let heads = match queue.heads(mailboxes).await {
         Ok(heads) => heads,
         Err(error) => {
-            tracing::warn!(cause = error.log_safe_cause(), "the fallback tick could not look into storage");
+            tracing::warn!(
+                cause = error.log_safe_cause(),
+                "the fallback tick could not look into storage"
+            );
             return;
         }
     };

@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::domain::{Acknowledgement, Aci, Batch, Delivery, Enqueued, MailboxId};
+use crate::domain::{Aci, Acknowledgement, Batch, Delivery, Enqueued, MailboxId};
 use crate::storage::{EnvelopeQueue, StorageError};
 use crate::telemetry::metrics;
 use crate::wakeup::{Bus, Hint};
@@ -64,7 +64,10 @@ impl Writer {
                     unfinished: Vec::new(),
                 };
                 tasks.spawn(worker.run(waiting));
-                Lane { jobs, room: Arc::new(Semaphore::new(WAITING_BYTES)) }
+                Lane {
+                    jobs,
+                    room: Arc::new(Semaphore::new(WAITING_BYTES)),
+                }
             })
             .collect();
         Self { lanes }
@@ -76,15 +79,28 @@ impl Writer {
         let lane = self.lane(account);
         let bytes: usize = delivery.copies.iter().map(|copy| copy.content.len()).sum();
         let permits = u32::try_from(bytes.clamp(1, WAITING_BYTES)).unwrap_or(1);
-        let room = Arc::clone(&lane.room).acquire_many_owned(permits).await.map_err(|_| QueueUnavailable)?;
+        let room = Arc::clone(&lane.room)
+            .acquire_many_owned(permits)
+            .await
+            .map_err(|_| QueueUnavailable)?;
         let (reply, answer) = oneshot::channel();
-        lane.jobs.send(Job::Deliver { delivery, reply, _room: room }).await.map_err(|_| QueueUnavailable)?;
+        lane.jobs
+            .send(Job::Deliver {
+                delivery,
+                reply,
+                _room: room,
+            })
+            .await
+            .map_err(|_| QueueUnavailable)?;
         answer.await.map_err(|_| QueueUnavailable)?
     }
 
     /// Hands over acknowledgements without waiting for their commit. They are tried again until they are done.
     pub async fn acknowledge(&self, account: Aci, acknowledgements: Vec<Acknowledgement>) {
-        let job = Job::Acknowledge { acknowledgements, reply: None };
+        let job = Job::Acknowledge {
+            acknowledgements,
+            reply: None,
+        };
         // The lane ends only with the server; then the envelopes are still there and will be delivered again.
         let _ = self.lane(account).jobs.send(job).await;
     }
@@ -96,7 +112,10 @@ impl Writer {
         acknowledgements: Vec<Acknowledgement>,
     ) -> Result<(), QueueUnavailable> {
         let (reply, answer) = oneshot::channel();
-        let job = Job::Acknowledge { acknowledgements, reply: Some(reply) };
+        let job = Job::Acknowledge {
+            acknowledgements,
+            reply: Some(reply),
+        };
         self.lane(account).jobs.send(job).await.map_err(|_| QueueUnavailable)?;
         answer.await.map_err(|_| QueueUnavailable)?
     }
@@ -105,7 +124,10 @@ impl Writer {
     pub async fn flush(&self) {
         for lane in &self.lanes {
             let (reply, answer) = oneshot::channel();
-            let job = Job::Acknowledge { acknowledgements: vec![], reply: Some(reply) };
+            let job = Job::Acknowledge {
+                acknowledgements: vec![],
+                reply: Some(reply),
+            };
             if lane.jobs.send(job).await.is_ok() {
                 let _ = answer.await;
             }
@@ -126,7 +148,10 @@ struct Worker {
     unfinished: Vec<Acknowledgement>,
 }
 
-type DeliveryReply = (oneshot::Sender<Result<Enqueued, QueueUnavailable>>, OwnedSemaphorePermit);
+type DeliveryReply = (
+    oneshot::Sender<Result<Enqueued, QueueUnavailable>>,
+    OwnedSemaphorePermit,
+);
 
 impl Worker {
     async fn run(mut self, mut waiting: mpsc::Receiver<Job>) {
@@ -137,7 +162,10 @@ impl Worker {
     }
 
     async fn commit(&mut self, jobs: &mut Vec<Job>) {
-        let mut batch = Batch { deliveries: Vec::new(), acknowledgements: std::mem::take(&mut self.unfinished) };
+        let mut batch = Batch {
+            deliveries: Vec::new(),
+            acknowledgements: std::mem::take(&mut self.unfinished),
+        };
         let mut deliveries: Vec<DeliveryReply> = Vec::new();
         let mut acknowledgements = Vec::new();
         for job in jobs.drain(..) {
@@ -146,7 +174,10 @@ impl Worker {
                     batch.deliveries.push(delivery);
                     deliveries.push((reply, _room));
                 }
-                Job::Acknowledge { acknowledgements: more, reply } => {
+                Job::Acknowledge {
+                    acknowledgements: more,
+                    reply,
+                } => {
                     batch.acknowledgements.extend(more);
                     acknowledgements.extend(reply);
                 }
@@ -217,7 +248,9 @@ impl Worker {
 
 /// A later number for the same mailbox says all that the earlier one said.
 fn merge_hint(hints: &mut Vec<Hint>, mailbox: MailboxId, hint: Hint) {
-    let last = hints.last_mut().filter(|last| matches!(last, Hint::Arrived(known, _) if *known == mailbox));
+    let last = hints
+        .last_mut()
+        .filter(|last| matches!(last, Hint::Arrived(known, _) if *known == mailbox));
     match last {
         Some(last) => *last = hint,
         None => hints.push(hint),

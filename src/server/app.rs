@@ -35,7 +35,12 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Res
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let secrets = Arc::new(ServerSecrets::from_pepper(&*load_pepper(config)?));
     let storage = open_storage(config).await?;
-    if !storage.accounts.pin_pepper(secrets.check_value()).await.context("cannot read the database")? {
+    if !storage
+        .accounts
+        .pin_pepper(secrets.check_value())
+        .await
+        .context("cannot read the database")?
+    {
         bail!(
             "the database was made with another pepper, so no number in it would be found again; give this node the \
              pepper file of the others (--pepper-file), or restore the file from its backup"
@@ -109,7 +114,10 @@ async fn open_storage(config: &Config) -> anyhow::Result<Storage> {
         tracing::info!("bringing the database up to date");
         migrate::up(&location).await?;
     }
-    let limits = QueueLimits { envelopes: config.queue.max_envelopes, bytes: config.queue.max_bytes };
+    let limits = QueueLimits {
+        envelopes: config.queue.max_envelopes,
+        bytes: config.queue.max_bytes,
+    };
     Ok(match &config.database {
         Database::Sqlite(path) => sqlite::open(path, limits).await?,
         Database::Postgres(url) => postgres::open(url.expose(), limits, config.database_pool_size).await?,
@@ -128,10 +136,14 @@ fn relay(
     let bus: Arc<dyn Bus> = match &config.redis_url {
         None => Arc::new(SingleNode),
         Some(url) => {
-            let (presence, accounts, online_key) =
-                (Arc::clone(&presence), Arc::clone(accounts), secrets.online_key());
+            let (presence, accounts, online_key) = (Arc::clone(&presence), Arc::clone(accounts), secrets.online_key());
             let receive = move |hint| receive_hint(hint, &presence, &accounts, &online_key);
-            Arc::new(RedisBus::start(url.expose(), &lifecycle.background, &lifecycle.stop_background, receive)?)
+            Arc::new(RedisBus::start(
+                url.expose(),
+                &lifecycle.background,
+                &lifecycle.stop_background,
+                receive,
+            )?)
         }
     };
     let lanes = match &config.database {
@@ -188,7 +200,10 @@ fn recorder() -> anyhow::Result<PrometheusHandle> {
         return Ok(handle.clone());
     }
     let builder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Full(metrics::COMMIT_ROWS.into()), &metrics::COMMIT_ROWS_BUCKETS)
+        .set_buckets_for_metric(
+            Matcher::Full(metrics::COMMIT_ROWS.into()),
+            &metrics::COMMIT_ROWS_BUCKETS,
+        )
         .and_then(|builder| {
             builder.set_buckets_for_metric(
                 Matcher::Full(metrics::COMMIT_SECONDS.into()),

@@ -31,7 +31,12 @@ impl AccountCache {
     pub fn new(store: Arc<dyn AccountStore>, capacity: u64) -> Self {
         let entries = Cache::builder().max_capacity(capacity).time_to_live(LEASE).build();
         let pnis = Cache::new(capacity);
-        Self { store, entries, pnis, forgotten: AtomicU64::new(0) }
+        Self {
+            store,
+            entries,
+            pnis,
+            forgotten: AtomicU64::new(0),
+        }
     }
 
     /// The account, at most [`LEASE`] old.

@@ -8,8 +8,14 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 /// Tells the recorder what each metric means.
 pub fn describe() {
     describe_counter!(COMMITS, "Transactions of the envelope queue");
-    describe_histogram!(COMMIT_ROWS, "Envelopes and acknowledgements carried by one transaction of the queue");
-    describe_histogram!(COMMIT_SECONDS, "Seconds from the first statement of a queue transaction to its end");
+    describe_histogram!(
+        COMMIT_ROWS,
+        "Envelopes and acknowledgements carried by one transaction of the queue"
+    );
+    describe_histogram!(
+        COMMIT_SECONDS,
+        "Seconds from the first statement of a queue transaction to its end"
+    );
     describe_counter!(COMMIT_FAILURES, "Transactions of the envelope queue that failed");
     describe_counter!(SENDS, "Sends to the devices of one account, by outcome");
     describe_counter!(ENVELOPES, "Envelopes made durable");

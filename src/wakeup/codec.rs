@@ -39,7 +39,9 @@ pub(super) fn encode(hint: &Hint, out: &mut Vec<u8>) {
             out.put_slice(aci.as_bytes());
         }
         Hint::Online(mailbox, sealed) => {
-            let Ok(length) = u32::try_from(sealed.0.len()) else { return };
+            let Ok(length) = u32::try_from(sealed.0.len()) else {
+                return;
+            };
             out.put_u8(ONLINE);
             out.put_i64(mailbox.0);
             out.put_u32(length);

@@ -46,7 +46,10 @@ impl RedisBus {
         let node = u64::from_be_bytes(random());
         let (outgoing, queue) = mpsc::channel(QUEUED_HINTS);
         let listening = Arc::new(AtomicBool::new(false));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(publish_all(client.clone(), node, queue)));
+        tasks.spawn(
+            stop.clone()
+                .run_until_cancelled_owned(publish_all(client.clone(), node, queue)),
+        );
         let listen = listen(client, node, Arc::clone(&listening), receive);
         tasks.spawn(stop.clone().run_until_cancelled_owned(listen));
         Ok(Self { outgoing, listening })
@@ -102,7 +105,10 @@ async fn publish_all(client: redis::Client, node: u64, mut queue: mpsc::Receiver
 }
 
 async fn connect(client: &redis::Client) -> Option<MultiplexedConnection> {
-    tokio::time::timeout(TIMEOUT, client.get_multiplexed_async_connection()).await.ok()?.ok()
+    tokio::time::timeout(TIMEOUT, client.get_multiplexed_async_connection())
+        .await
+        .ok()?
+        .ok()
 }
 
 async fn listen(client: redis::Client, node: u64, listening: Arc<AtomicBool>, receive: impl Fn(Hint) + Send + Sync) {
@@ -134,7 +140,9 @@ async fn follow(pubsub: redis::aio::PubSub, node: u64, receive: &(impl Fn(Hint) 
     loop {
         match tokio::time::timeout(SIGN_OF_LIFE, messages.next()).await {
             Ok(Some(message)) => {
-                let Some((sender, hints)) = decode(message.get_payload_bytes()) else { continue };
+                let Some((sender, hints)) = decode(message.get_payload_bytes()) else {
+                    continue;
+                };
                 if sender != node {
                     hints.into_iter().for_each(receive);
                 }

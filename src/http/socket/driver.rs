@@ -119,7 +119,10 @@ impl End {
             Self::TooLarge => (1009, "Message too large"),
             Self::BadProtocol => (1002, "Not the WebSocket protocol"),
         };
-        Some(CloseFrame { code: CloseCode::from(code), reason: reason.into() })
+        Some(CloseFrame {
+            code: CloseCode::from(code),
+            reason: reason.into(),
+        })
     }
 }
 
@@ -153,7 +156,11 @@ impl Driver {
 
     /// Runs until the socket is closed.
     pub(super) async fn run(mut self) {
-        let kind = if self.tunnel.principal().is_some() { "device" } else { "anonymous" };
+        let kind = if self.tunnel.principal().is_some() {
+            "device"
+        } else {
+            "anonymous"
+        };
         metrics::socket_opened(kind);
         let stop = self.node.stop.clone();
         let mut stopping = pin!(stop.cancelled());
@@ -233,8 +240,13 @@ impl Driver {
         }
         // Before the head is known nothing is taken from the bell: it keeps what arrives.
         let session = delivery.session.as_mut()?;
-        if let Some(Rung { arrived, head, look, online, dismissed }) =
-            delivery.bell.answer(cx.waker(), std::time::Instant::now())
+        if let Some(Rung {
+            arrived,
+            head,
+            look,
+            online,
+            dismissed,
+        }) = delivery.bell.answer(cx.waker(), std::time::Instant::now())
         {
             if let Some(dismissed) = dismissed {
                 return Some(End::Dismissed(dismissed));
@@ -249,7 +261,10 @@ impl Driver {
     fn poll_incoming(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
         // Whatever ends this early goes on: an answer leaves, or acknowledgements are handed over.
         while self.outgoing.len() + self.answering.len() < MAX_REQUESTS
-            && self.delivery.as_ref().is_none_or(|delivery| delivery.acknowledged.len() < MAX_ACKNOWLEDGED)
+            && self
+                .delivery
+                .as_ref()
+                .is_none_or(|delivery| delivery.acknowledged.len() < MAX_ACKNOWLEDGED)
         {
             let message = match Pin::new(&mut self.socket).poll_next(cx) {
                 Poll::Pending => return None,
@@ -278,7 +293,7 @@ impl Driver {
 
     fn take_frame(&mut self, bytes: Bytes) -> Result<(), End> {
         match parse_frame(bytes).map_err(|_| End::BadFrame)? {
-            Frame::Request(request) => self.answering.push(self.tunnel.call(request)),
+            Frame::Request(request) => self.answering.push(self.tunnel.call(*request)),
             Frame::Answer { id, status } => {
                 if let Some(delivery) = self.delivery.as_mut() {
                     delivery.answered(id, status);
@@ -290,18 +305,27 @@ impl Driver {
 
     fn poll_outgoing(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Result<(), End> {
         loop {
-            if Pin::new(&mut self.socket).poll_ready(cx).map_err(|error| end_of(&error))?.is_pending() {
+            if Pin::new(&mut self.socket)
+                .poll_ready(cx)
+                .map_err(|error| end_of(&error))?
+                .is_pending()
+            {
                 self.blocked.get_or_insert_with(Instant::now);
                 return Ok(());
             }
             self.blocked = None;
             let Some(message) = self.next_message() else { break };
-            Pin::new(&mut self.socket).start_send(message).map_err(|error| end_of(&error))?;
+            Pin::new(&mut self.socket)
+                .start_send(message)
+                .map_err(|error| end_of(&error))?;
             self.unflushed = true;
             *moved = true;
         }
         if self.unflushed {
-            match Pin::new(&mut self.socket).poll_flush(cx).map_err(|error| end_of(&error))? {
+            match Pin::new(&mut self.socket)
+                .poll_flush(cx)
+                .map_err(|error| end_of(&error))?
+            {
                 Poll::Ready(()) => {
                     self.unflushed = false;
                     self.blocked = None;
@@ -338,11 +362,19 @@ impl Driver {
         let silence = now - self.heard;
         // With envelopes under way a dead connection must be found sooner: they could go to another one.
         let awaiting = session.is_some_and(Session::awaits_answers);
-        let patience = if awaiting { AWAITING_SILENCE } else { self.node.sockets.idle };
+        let patience = if awaiting {
+            AWAITING_SILENCE
+        } else {
+            self.node.sockets.idle
+        };
         if silence >= patience {
             return Some(End::Silent);
         }
-        let ask_after = if awaiting { ASK_WHEN_AWAITING } else { self.node.sockets.idle / 3 * 2 };
+        let ask_after = if awaiting {
+            ASK_WHEN_AWAITING
+        } else {
+            self.node.sockets.idle / 3 * 2
+        };
         if silence >= ask_after && self.asked.is_none() {
             self.asked = Some(now);
             self.outgoing.push_back(Message::Ping(Bytes::new()));
@@ -353,7 +385,11 @@ impl Driver {
     async fn hand_over_acknowledgements(&mut self) {
         if let Some(delivery) = self.delivery.as_mut() {
             let acknowledged = std::mem::take(&mut delivery.acknowledged);
-            self.node.relay.writer.acknowledge(delivery.device.address.aci, acknowledged).await;
+            self.node
+                .relay
+                .writer
+                .acknowledge(delivery.device.address.aci, acknowledged)
+                .await;
         }
     }
 
@@ -378,9 +414,16 @@ impl Driver {
         if let Some(mut delivery) = self.delivery.take() {
             let acknowledged = std::mem::take(&mut delivery.acknowledged);
             // If it fails, the envelopes are delivered again.
-            let _ =
-                self.node.relay.writer.acknowledge_durably(delivery.device.address.aci, acknowledged).await;
-            self.node.relay.presence.leave(delivery.device.mailbox, delivery.connection);
+            let _ = self
+                .node
+                .relay
+                .writer
+                .acknowledge_durably(delivery.device.address.aci, acknowledged)
+                .await;
+            self.node
+                .relay
+                .presence
+                .leave(delivery.device.mailbox, delivery.connection);
         }
         if end == End::Left {
             let _ = tokio::time::timeout(GOODBYE, self.socket.flush()).await;
@@ -393,15 +436,16 @@ impl Delivery {
     pub(super) fn begin(node: &AppState, device: &Arc<Authenticated>, stories: bool) -> Self {
         let mailbox = device.mailbox;
         let (connection, bell) = node.relay.connect(mailbox);
-        let reading = {
-            let node = Arc::clone(node);
-            Box::pin(async move {
-                let head = node.relay.head(mailbox).await;
-                Read::Head(head.map(|head| {
-                    head.map(|head| Session::new(node.sockets.session, head, std::time::Instant::now()))
-                }))
-            })
-        };
+        let reading =
+            {
+                let node = Arc::clone(node);
+                Box::pin(async move {
+                    let head = node.relay.head(mailbox).await;
+                    Read::Head(head.map(|head| {
+                        head.map(|head| Session::new(node.sockets.session, head, std::time::Instant::now()))
+                    }))
+                })
+            };
         Self {
             device: Arc::clone(device),
             connection,
@@ -421,9 +465,13 @@ impl Delivery {
     }
 
     fn answered(&mut self, id: u64, status: u32) {
-        let answered = self.session.as_mut().and_then(|session| session.answered(id, status, std::time::Instant::now()));
+        let answered = self
+            .session
+            .as_mut()
+            .and_then(|session| session.answered(id, status, std::time::Instant::now()));
         let mailbox = self.device.mailbox;
-        self.acknowledged.extend(answered.map(|seq| Acknowledgement { mailbox, seq }));
+        self.acknowledged
+            .extend(answered.map(|seq| Acknowledgement { mailbox, seq }));
     }
 
     fn next_message(&mut self, node: &AppState) -> Option<Message> {
@@ -431,7 +479,12 @@ impl Delivery {
         let now = node.clock.now().0;
         if let Some(content) = self.online.pop_front() {
             metrics::pushed("online");
-            return Some(Message::Binary(push(session.request_id(), MESSAGE_PATH, now, Some(content))));
+            return Some(Message::Binary(push(
+                session.request_id(),
+                MESSAGE_PATH,
+                now,
+                Some(content),
+            )));
         }
         let mailbox = self.device.mailbox;
         loop {
@@ -445,13 +498,20 @@ impl Delivery {
                 Step::AnnounceEmpty { request } => {
                     return Some(Message::Binary(push(request, QUEUE_EMPTY_PATH, now, None)));
                 }
-                Step::Push { request, seq, content, .. } if !self.stories && is_story(&content) => {
+                Step::Push {
+                    request, seq, content, ..
+                } if !self.stories && is_story(&content) => {
                     // A client that does not want stories never sees them, so the server acknowledges in its place.
                     if session.answered(request, 200, std::time::Instant::now()).is_some() {
                         self.acknowledged.push(Acknowledgement { mailbox, seq });
                     }
                 }
-                Step::Push { request, seq, content, from_memory } => {
+                Step::Push {
+                    request,
+                    seq,
+                    content,
+                    from_memory,
+                } => {
                     metrics::pushed(if from_memory { "memory" } else { "storage" });
                     let envelope = with_guid(&content, guid(mailbox, seq));
                     return Some(Message::Binary(push(request, MESSAGE_PATH, now, Some(envelope))));

@@ -11,7 +11,7 @@ use prost::Message;
 /// What a client sent in one frame.
 pub enum Frame {
     /// A request for the routes.
-    Request(InnerRequest),
+    Request(Box<InnerRequest>),
     /// The answer to a request of ours.
     Answer {
         /// The id of our request.
@@ -40,14 +40,15 @@ pub struct BadFrame;
 pub fn parse_frame(bytes: Bytes) -> Result<Frame, BadFrame> {
     let message = WebSocketMessage::decode(bytes).map_err(|_| BadFrame)?;
     match (message.r#type(), message.request, message.response) {
-        (Type::Request, Some(request), None) => Ok(Frame::Request(InnerRequest {
+        (Type::Request, Some(request), None) => Ok(Frame::Request(Box::new(InnerRequest {
             id: request.id,
             head: head(&request),
             body: request.body.unwrap_or_default(),
-        })),
-        (Type::Response, None, Some(response)) => {
-            Ok(Frame::Answer { id: response.id.ok_or(BadFrame)?, status: response.status.ok_or(BadFrame)? })
-        }
+        }))),
+        (Type::Response, None, Some(response)) => Ok(Frame::Answer {
+            id: response.id.ok_or(BadFrame)?,
+            status: response.status.ok_or(BadFrame)?,
+        }),
         _ => Err(BadFrame),
     }
 }
@@ -133,7 +134,7 @@ mod tests {
 
     fn parsed(bytes: Bytes) -> InnerRequest {
         match parse_frame(bytes) {
-            Ok(Frame::Request(request)) => request,
+            Ok(Frame::Request(request)) => *request,
             _ => panic!("a request"),
         }
     }
@@ -143,8 +144,14 @@ mod tests {
         let request = parsed(request("PUT", "/v1/messages/PNI:x?story=true", &["A:1", "b: 2"]));
         let (method, uri, headers) = request.head.unwrap();
         assert_eq!(request.id, Some(0));
-        assert_eq!((method, uri.path(), uri.query()), (Method::PUT, "/v1/messages/PNI:x", Some("story=true")));
-        assert_eq!((headers["a"].as_bytes(), headers["b"].as_bytes()), (&b"1"[..], &b"2"[..]));
+        assert_eq!(
+            (method, uri.path(), uri.query()),
+            (Method::PUT, "/v1/messages/PNI:x", Some("story=true"))
+        );
+        assert_eq!(
+            (headers["a"].as_bytes(), headers["b"].as_bytes()),
+            (&b"1"[..], &b"2"[..])
+        );
     }
 
     #[test]
@@ -179,7 +186,10 @@ mod tests {
     fn an_empty_body_is_left_out_of_an_answer() {
         let bytes = answer(u64::MAX, StatusCode::NO_CONTENT, &HeaderMap::new(), Bytes::new());
         let response = WebSocketMessage::decode(bytes).unwrap().response.unwrap();
-        assert_eq!((response.id, response.status, response.body), (Some(u64::MAX), Some(204), None));
+        assert_eq!(
+            (response.id, response.status, response.body),
+            (Some(u64::MAX), Some(204), None)
+        );
         assert_eq!(response.headers, ["content-length:0"]);
     }
 }

@@ -52,8 +52,11 @@ pub(super) async fn upgrade(State((node, router)): State<(AppState, Router)>, mu
         Err(refused) => return refused.into_response(),
     };
     let Ok(accepted) = create_response(&head_of(&request)) else {
-        return ApiError::bad_request("no_websocket", "this is no WebSocket upgrade of version 13 over HTTP/1.1")
-            .into_response();
+        return ApiError::bad_request(
+            "no_websocket",
+            "this is no WebSocket upgrade of version 13 over HTTP/1.1",
+        )
+        .into_response();
     };
     let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return ApiError::bad_request("no_upgrade", "this connection cannot be upgraded").into_response();
@@ -79,23 +82,39 @@ struct Wishes {
 
 impl Wishes {
     fn from_headers(headers: &HeaderMap) -> Self {
-        let is_true = |name| headers.get(name).is_some_and(|value: &HeaderValue| value.as_bytes() == b"true");
-        Self { stories: is_true("x-signal-receive-stories"), deliveries: !is_true("x-signal-disable-messages") }
+        let is_true = |name| {
+            headers
+                .get(name)
+                .is_some_and(|value: &HeaderValue| value.as_bytes() == b"true")
+        };
+        Self {
+            stories: is_true("x-signal-receive-stories"),
+            deliveries: !is_true("x-signal-disable-messages"),
+        }
     }
 }
 
 async fn principal(node: &AppState, headers: &HeaderMap) -> Result<Principal, ApiError> {
-    let Some(header) = headers.get(AUTHORIZATION) else { return Ok(Principal::Anonymous) };
+    let Some(header) = headers.get(AUTHORIZATION) else {
+        return Ok(Principal::Anonymous);
+    };
     let credentials = BasicCredentials::parse(header.as_bytes()).map_err(|_| REFUSED)?;
     let address = match credentials.user {
         BasicUser::Number(_) => return Ok(Principal::Registering(header.clone())),
         BasicUser::Device(address) => address,
     };
-    let device = node.authenticator.authenticate(address, &credentials.password).await?.ok_or(REFUSED)?;
+    let device = node
+        .authenticator
+        .authenticate(address, &credentials.password)
+        .await?
+        .ok_or(REFUSED)?;
     let today = node.clock.now().day();
     if let Err(error) = node.storage.accounts.touch(device.address, today).await {
         // Only the day is lost, and the next connection will bring it.
-        tracing::warn!(cause = error.log_safe_cause(), "the day of a connection could not be kept");
+        tracing::warn!(
+            cause = error.log_safe_cause(),
+            "the day of a connection could not be kept"
+        );
     }
     Ok(Principal::Device(Arc::new(device)))
 }
@@ -149,7 +168,11 @@ fn head_of(request: &Request) -> http::Request<()> {
 }
 
 /// Clients take 403 at the upgrade, and only that, as "these credentials are dead".
-const REFUSED: ApiError = ApiError::new(StatusCode::FORBIDDEN, "bad_credentials", "the credentials are not valid");
+const REFUSED: ApiError = ApiError::new(
+    StatusCode::FORBIDDEN,
+    "bad_credentials",
+    "the credentials are not valid",
+);
 /// The defaults are made for few busy sockets; these for many that wait.
 const READ_BUFFER: usize = 4 * 1024;
 /// What may be gathered before it is written.

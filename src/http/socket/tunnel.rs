@@ -28,12 +28,12 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    pub(super) fn new(
-        router: Router,
-        principal: Option<Arc<Authenticated>>,
-        inherited: Option<HeaderValue>,
-    ) -> Self {
-        Self { router, principal, inherited }
+    pub(super) fn new(router: Router, principal: Option<Arc<Authenticated>>, inherited: Option<HeaderValue>) -> Self {
+        Self {
+            router,
+            principal,
+            inherited,
+        }
     }
 
     pub(super) fn principal(&self) -> Option<&Arc<Authenticated>> {
@@ -44,7 +44,9 @@ impl Tunnel {
     pub(super) fn call(&self, request: InnerRequest) -> BoxFuture<'static, Option<Bytes>> {
         let InnerRequest { id, head, body } = request;
         let router = self.router.clone();
-        let tunnelled = Tunnelled { principal: self.principal.clone() };
+        let tunnelled = Tunnelled {
+            principal: self.principal.clone(),
+        };
         let inherited = self.inherited.clone();
         Box::pin(async move {
             let response = match head {

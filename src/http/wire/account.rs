@@ -40,7 +40,10 @@ impl AttributesIn {
         let parse = |id: Option<u64>| RegistrationId::new(id.ok_or(InvalidAddress::RegistrationId)?);
         match (parse(self.registration_id), parse(self.pni_registration_id)) {
             (Ok(aci), Ok(pni)) => Ok((aci, pni)),
-            _ => Err(ApiError::unprocessable("registration_id", "registration ids run from 1 to 16383")),
+            _ => Err(ApiError::unprocessable(
+                "registration_id",
+                "registration ids run from 1 to 16383",
+            )),
         }
     }
 
@@ -60,9 +63,12 @@ impl AttributesIn {
             None => None,
         };
         let recovery_password = match self.recovery_password {
-            Some(bytes) => Some(bytes.0.try_into().map_err(|_| {
-                ApiError::unprocessable("recovery_password", "a recovery password has 32 bytes")
-            })?),
+            Some(bytes) => Some(
+                bytes
+                    .0
+                    .try_into()
+                    .map_err(|_| ApiError::unprocessable("recovery_password", "a recovery password has 32 bytes"))?,
+            ),
             None => None,
         };
         let capabilities = self.capabilities.unwrap_or_default();
@@ -123,5 +129,7 @@ pub struct Entitlements {
     backup: Option<()>,
 }
 
-const MALFORMED_ACCESS_KEY: ApiError =
-    ApiError::unprocessable("access_key", "an unidentified access key has 16 bytes, and is needed unless unrestricted");
+const MALFORMED_ACCESS_KEY: ApiError = ApiError::unprocessable(
+    "access_key",
+    "an unidentified access key has 16 bytes, and is needed unless unrestricted",
+);

@@ -21,7 +21,10 @@ impl<'de> Deserialize<'de> for Base64Bytes {
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Base64Bytes, E> {
                 // The decoder's error names a byte of the input, so it is not passed on.
-                BASE64.decode(text).map(Base64Bytes).map_err(|_| E::custom("not base64"))
+                BASE64
+                    .decode(text)
+                    .map(Base64Bytes)
+                    .map_err(|_| E::custom("not base64"))
             }
         }
         deserializer.deserialize_str(Visitor)
@@ -44,10 +47,23 @@ mod tests {
 
     #[test]
     fn padding_is_optional_and_the_alphabet_standard() {
-        for (text, bytes) in [("\"-w==\"", None), ("\"+w==\"", Some(vec![0xfb])), ("\"+w\"", Some(vec![0xfb]))] {
-            assert_eq!(serde_json::from_str::<Base64Bytes>(text).ok().map(|read| read.0), bytes, "{text}");
+        for (text, bytes) in [
+            ("\"-w==\"", None),
+            ("\"+w==\"", Some(vec![0xfb])),
+            ("\"+w\"", Some(vec![0xfb])),
+        ] {
+            assert_eq!(
+                serde_json::from_str::<Base64Bytes>(text).ok().map(|read| read.0),
+                bytes,
+                "{text}"
+            );
         }
-        assert_eq!(serde_json::from_str::<Base64Bytes>("\"\\u002bw\"").ok().map(|read| read.0), Some(vec![0xfb]));
+        assert_eq!(
+            serde_json::from_str::<Base64Bytes>("\"\\u002bw\"")
+                .ok()
+                .map(|read| read.0),
+            Some(vec![0xfb])
+        );
         assert!(serde_json::from_str::<Base64Bytes>("[251]").is_err());
     }
 }

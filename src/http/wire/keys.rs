@@ -1,8 +1,6 @@
 //! Prekeys in JSON.
 
-use keys_schema::{
-    DecodeError, EcPreKey, EcPublicKey, KeyId, KyberPreKey, KyberPublicKey, Signature, SignedEcPreKey,
-};
+use keys_schema::{DecodeError, EcPreKey, EcPublicKey, KeyId, KyberPreKey, KyberPublicKey, Signature, SignedEcPreKey};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{IdentityKind, KeyUpload, PreKeyBundle, TakenBundles};
@@ -32,7 +30,10 @@ impl TryFrom<EcPreKeyIn> for EcPreKey {
     type Error = DecodeError;
 
     fn try_from(key: EcPreKeyIn) -> Result<Self, DecodeError> {
-        Ok(Self { id: KeyId::new(key.key_id)?, key: EcPublicKey::parse(&key.public_key.0)? })
+        Ok(Self {
+            id: KeyId::new(key.key_id)?,
+            key: EcPublicKey::parse(&key.public_key.0)?,
+        })
     }
 }
 
@@ -178,7 +179,10 @@ struct SignedKeyOut<'a> {
 
 impl<'a> From<&'a TakenBundles> for BundlesOut<'a> {
     fn from(taken: &'a TakenBundles) -> Self {
-        Self { identity_key: taken.identity.serialized(), devices: taken.devices.iter().map(Into::into).collect() }
+        Self {
+            identity_key: taken.identity.serialized(),
+            devices: taken.devices.iter().map(Into::into).collect(),
+        }
     }
 }
 
@@ -192,10 +196,10 @@ impl<'a> From<&'a PreKeyBundle> for BundleOut<'a> {
                 public_key: bundle.signed.key.serialized(),
                 signature: bundle.signed.signature.as_bytes(),
             },
-            pre_key: bundle
-                .one_time
-                .as_ref()
-                .map(|key| KeyOut { key_id: key.id.get(), public_key: key.key.serialized() }),
+            pre_key: bundle.one_time.as_ref().map(|key| KeyOut {
+                key_id: key.id.get(),
+                public_key: key.key.serialized(),
+            }),
             pq_pre_key: SignedKeyOut {
                 key_id: bundle.kyber.id.get(),
                 public_key: bundle.kyber.key.serialized(),

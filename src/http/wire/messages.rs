@@ -93,19 +93,35 @@ impl MessageKind {
 pub fn parse_send(body: &[u8]) -> Result<SendBody, ApiError> {
     let body: SendIn = parse_json(body)?;
     if body.messages.is_empty() || body.messages.len() > usize::from(DeviceId::MAX) {
-        return Err(ApiError::unprocessable("message_count", "a send has one message per device, and at least one"));
+        return Err(ApiError::unprocessable(
+            "message_count",
+            "a send has one message per device, and at least one",
+        ));
     }
     let timestamp = match body.timestamp {
         None | Some(0) => None,
-        Some(millis) => Some(u64::try_from(millis).ok().filter(|millis| *millis <= LATEST_MILLIS).ok_or(
-            ApiError::unprocessable("timestamp", "a timestamp is in milliseconds since 1970, at most 8.64e15"),
-        )?),
+        Some(millis) => Some(
+            u64::try_from(millis)
+                .ok()
+                .filter(|millis| *millis <= LATEST_MILLIS)
+                .ok_or(ApiError::unprocessable(
+                    "timestamp",
+                    "a timestamp is in milliseconds since 1970, at most 8.64e15",
+                ))?,
+        ),
     };
-    let messages = body.messages.into_iter().map(DeviceMessage::try_from).collect::<Result<Vec<_>, _>>()?;
+    let messages = body
+        .messages
+        .into_iter()
+        .map(DeviceMessage::try_from)
+        .collect::<Result<Vec<_>, _>>()?;
     let mut devices: Vec<u8> = messages.iter().map(|message| message.device_id.get()).collect();
     devices.sort_unstable();
     if devices.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(ApiError::unprocessable("duplicate_device", "two messages are for the same device"));
+        return Err(ApiError::unprocessable(
+            "duplicate_device",
+            "two messages are for the same device",
+        ));
     }
     Ok(SendBody {
         messages,
@@ -119,8 +135,10 @@ impl TryFrom<MessageIn> for DeviceMessage {
     type Error = ApiError;
 
     fn try_from(message: MessageIn) -> Result<Self, ApiError> {
-        let kind = MessageKind::from_wire(message.kind)
-            .ok_or(ApiError::unprocessable("message_type", "clients send the types 1, 3, 6 and 8"))?;
+        let kind = MessageKind::from_wire(message.kind).ok_or(ApiError::unprocessable(
+            "message_type",
+            "clients send the types 1, 3, 6 and 8",
+        ))?;
         let device_id = DeviceId::new(message.destination_device_id)
             .map_err(|_| ApiError::unprocessable("device_id", "device ids run from 1 to 127"))?;
         let registration_id = u32::try_from(message.destination_registration_id)
@@ -128,7 +146,12 @@ impl TryFrom<MessageIn> for DeviceMessage {
         if message.content.0.is_empty() {
             return Err(ApiError::unprocessable("empty_content", "a message has content"));
         }
-        Ok(Self { kind, device_id, registration_id, content: message.content.0 })
+        Ok(Self {
+            kind,
+            device_id,
+            registration_id,
+            content: message.content.0,
+        })
     }
 }
 

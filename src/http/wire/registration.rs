@@ -90,11 +90,12 @@ impl RegistrationIn {
                 // An id of another form names no session.
                 Proof::Session(SessionId::parse(&id).ok_or(ApiError::unauthorized())?)
             }
-            (None, Some(password)) => {
-                Proof::RecoveryPassword(password.0.try_into().map_err(|_| {
-                    ApiError::unprocessable("recovery_password", "a recovery password has 32 bytes")
-                })?)
-            }
+            (None, Some(password)) => Proof::RecoveryPassword(
+                password
+                    .0
+                    .try_into()
+                    .map_err(|_| ApiError::unprocessable("recovery_password", "a recovery password has 32 bytes"))?,
+            ),
             _ => {
                 return Err(ApiError::unprocessable(
                     "registration_proof",
@@ -127,5 +128,8 @@ impl RegistrationIn {
 }
 
 fn keys(signed: SignedPreKeyIn, last_resort: SignedPreKeyIn) -> Result<SignedKeys, DecodeError> {
-    Ok(SignedKeys { signed: signed.try_into()?, last_resort: last_resort.try_into()? })
+    Ok(SignedKeys {
+        signed: signed.try_into()?,
+        last_resort: last_resort.try_into()?,
+    })
 }
