@@ -116,8 +116,8 @@ impl Database {
         if !matches!(begun, Err(sqlx::Error::InvalidSavePointStatement)) {
             return Ok(begun?);
         }
-        // After a full disk SQLite has rolled back by itself, and the driver goes on believing in a transaction. Such a
-        // connection is of no more use; the next one is.
+        // After some disk errors SQLite has rolled back by itself, and the driver goes on believing in a transaction.
+        // Such a connection is of no more use; the next one is.
         self.write.acquire().await?.close().await?;
         Ok(self.write.begin_with(BEGIN_WRITING).await?)
     }
@@ -293,5 +293,21 @@ mod tests {
             queue.commit(&send).await.unwrap(),
             [Enqueued::At(vec![Seq(stored + 1)])]
         );
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_sqlite_ended_by_itself_does_not_block_the_next() {
+        let directory = empty_sqlite(ROOMY);
+        let Location::Sqlite(path) = directory.location() else {
+            panic!("it is SQLite")
+        };
+        migrate::up(directory.location()).await.unwrap();
+        let database = Database::open(path).await.unwrap();
+        let mut abandoned = database.begin().await.unwrap();
+        sqlx::query("ROLLBACK").execute(&mut *abandoned).await.unwrap();
+        drop(abandoned);
+        for _ in 0..2 {
+            database.begin().await.unwrap().commit().await.unwrap();
+        }
     }
 }
