@@ -28,29 +28,7 @@ pub(super) use lock::FileLock;
 
 /// Opens the database at `path`. The directory must exist, and the schema must be current.
 pub async fn open(path: &Path, limits: QueueLimits) -> Result<Storage, OpenError> {
-    let lock = FileLock::acquire(path)?;
-    migrate::require_current(&Location::Sqlite(path.to_owned())).await?;
-    let place = Place::file(path);
-    let pool = |size: u32, options: SqliteConnectOptions| {
-        PoolOptions::<Sqlite>::new()
-            .min_connections(size)
-            .max_connections(size)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            // A file does not hang up.
-            .test_before_acquire(false)
-            .connect_with(options)
-    };
-    let write = pool(1, options(path)).await.map_err(|error| place.refused(&error))?;
-    let read = pool(READERS, reader_options(path))
-        .await
-        .map_err(|error| place.refused(&error))?;
-    let database = Database {
-        write,
-        read,
-        _lock: Arc::new(lock),
-    };
+    let database = Database::open(path).await?;
     Ok(Storage {
         accounts: Arc::new(accounts::SqliteAccounts::new(database.clone())),
         keys: Arc::new(keys::SqliteKeys::new(database.clone())),
@@ -106,14 +84,40 @@ struct Database {
 }
 
 impl Database {
+    async fn open(path: &Path) -> Result<Self, OpenError> {
+        let lock = FileLock::acquire(path)?;
+        migrate::require_current(&Location::Sqlite(path.to_owned())).await?;
+        let place = Place::file(path);
+        let pool = |size: u32, options: SqliteConnectOptions| {
+            PoolOptions::<Sqlite>::new()
+                .min_connections(size)
+                .max_connections(size)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                // A file does not hang up.
+                .test_before_acquire(false)
+                .connect_with(options)
+        };
+        let write = pool(1, options(path)).await.map_err(|error| place.refused(&error))?;
+        let read = pool(READERS, reader_options(path))
+            .await
+            .map_err(|error| place.refused(&error))?;
+        Ok(Self {
+            write,
+            read,
+            _lock: Arc::new(lock),
+        })
+    }
+
     /// Begins to write. No other transaction writes until it ends.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StorageError> {
         let begun = self.write.begin_with(BEGIN_WRITING).await;
         if !matches!(begun, Err(sqlx::Error::InvalidSavePointStatement)) {
             return Ok(begun?);
         }
-        // After a full disk SQLite has rolled back by itself, and the driver goes on believing in a transaction. Such a
-        // connection is of no more use; the next one is.
+        // After some disk errors SQLite has rolled back by itself, and the driver goes on believing in a transaction.
+        // Such a connection is of no more use; the next one is.
         self.write.acquire().await?.close().await?;
         Ok(self.write.begin_with(BEGIN_WRITING).await?)
     }
@@ -156,7 +160,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::MailboxId;
+    use crate::domain::{Acknowledgement, Batch, Copy, Day, Delivery, Enqueued, MailboxId, Seq};
+    use crate::storage::EnvelopeQueue;
     use crate::storage::testing::{ROOMY, empty_sqlite};
 
     #[tokio::test]
@@ -236,5 +241,73 @@ mod tests {
         );
         assert_eq!(json_rows::<2>([]), "[]");
         assert_eq!(json_numbers([3, 4]), "[3,4]");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_survived_without_a_restart() {
+        let directory = empty_sqlite(ROOMY);
+        let Location::Sqlite(path) = directory.location() else {
+            panic!("it is SQLite")
+        };
+        migrate::up(directory.location()).await.unwrap();
+        let database = Database::open(path).await.unwrap();
+        sqlx::query("INSERT INTO mailboxes VALUES (1, 0, 0, 0)")
+            .execute(&database.write)
+            .await
+            .unwrap();
+        sqlx::query("PRAGMA max_page_count = 100")
+            .execute(&database.write)
+            .await
+            .unwrap();
+        let queue = queue::SqliteQueue::new(database.clone(), ROOMY);
+        let mailbox = MailboxId(1);
+        let copies = vec![Copy {
+            mailbox,
+            content: vec![0; 100_000].into(),
+        }];
+        let send = Batch {
+            deliveries: vec![Delivery {
+                copies,
+                expires: Day(1),
+            }],
+            acknowledgements: Vec::new(),
+        };
+        let mut stored = 0;
+        let refused = loop {
+            match queue.commit(&send).await {
+                Ok(outcome) => stored += i64::from(outcome == [Enqueued::At(vec![Seq(stored + 1)])]),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused.log_safe_cause(), "storage is unavailable (SQLite 13)");
+        assert_eq!(queue.heads(&[mailbox]).await.unwrap()[0].last, Seq(stored));
+        let acknowledgements = vec![Acknowledgement { mailbox, seq: Seq(1) }];
+        queue
+            .commit(&Batch {
+                deliveries: Vec::new(),
+                acknowledgements,
+            })
+            .await
+            .unwrap();
+        assert_eq!(
+            queue.commit(&send).await.unwrap(),
+            [Enqueued::At(vec![Seq(stored + 1)])]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_sqlite_ended_by_itself_does_not_block_the_next() {
+        let directory = empty_sqlite(ROOMY);
+        let Location::Sqlite(path) = directory.location() else {
+            panic!("it is SQLite")
+        };
+        migrate::up(directory.location()).await.unwrap();
+        let database = Database::open(path).await.unwrap();
+        let mut abandoned = database.begin().await.unwrap();
+        sqlx::query("ROLLBACK").execute(&mut *abandoned).await.unwrap();
+        drop(abandoned);
+        for _ in 0..2 {
+            database.begin().await.unwrap().commit().await.unwrap();
+        }
     }
 }
