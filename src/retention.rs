@@ -38,6 +38,7 @@ pub async fn sweep(storage: &Storage, clock: &dyn Clock) -> Result<(u64, u64), S
     Ok((envelopes, sessions))
 }
 
-/// How often expired rows are looked for.
-pub const PERIOD: Duration = Duration::from_secs(3600);
+/// How often expired rows are looked for. On SQLite a sweep also empties the write-ahead log, so what was deleted is gone
+/// from the disk within about this time.
+pub const PERIOD: Duration = Duration::from_secs(60);
 const ROWS_PER_TRANSACTION: u32 = 1000;

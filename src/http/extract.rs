@@ -67,10 +67,10 @@ pub(super) fn basic(headers: &HeaderMap) -> Option<BasicCredentials> {
     BasicCredentials::parse(headers.get(AUTHORIZATION)?.as_bytes()).ok()
 }
 
-/// A JSON body.
-pub(super) struct JsonBody<T>(pub(super) T);
+/// A body as it came.
+pub(super) struct RawBody(pub(super) Bytes);
 
-impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
+impl FromRequest<AppState> for RawBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
@@ -85,6 +85,18 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
                 ApiError::bad_request("body_incomplete", "the body did not arrive whole")
             }
         })?;
+        Ok(Self(bytes))
+    }
+}
+
+/// A JSON body.
+pub(super) struct JsonBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let RawBody(bytes) = RawBody::from_request(request, state).await?;
         parse_json(&bytes).map(Self)
     }
 }

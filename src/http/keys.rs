@@ -1,7 +1,6 @@
 //! `/v2/keys`: the key directory.
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -14,7 +13,7 @@ use crate::directory;
 use crate::domain::{BundleSelector, IdentityKind, ServiceId};
 
 use super::error::ApiError;
-use super::extract::{Caller, JsonBody, OptionalCaller, device_id, service_id};
+use super::extract::{Caller, JsonBody, OptionalCaller, RawBody, device_id, service_id};
 use super::reach::reach;
 use super::state::{AppState, Node};
 use super::wire::keys::{BundlesOut, KeyCheckIn, KeyCountOut, identity_kind, parse_key_upload};
@@ -30,7 +29,7 @@ pub(super) async fn publish(
     State(node): State<AppState>,
     Query(query): Query<IdentityQuery>,
     Caller(caller): Caller,
-    body: Bytes,
+    RawBody(body): RawBody,
 ) -> Result<StatusCode, ApiError> {
     let kind = identity_kind(query.identity.as_deref())?;
     let upload = parse_key_upload(&body)?;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -15,7 +14,7 @@ use crate::relay::{DeviceMismatch, OutgoingCopy, SendOutcome};
 
 use super::envelope::EnvelopeHead;
 use super::error::ApiError;
-use super::extract::{OptionalCaller, service_id};
+use super::extract::{OptionalCaller, RawBody, service_id};
 use super::reach::reach;
 use super::state::{AppState, Node};
 use super::wire::messages::{MismatchedDevicesOut, SendBody, SendOut, StaleDevicesOut, parse_send};
@@ -34,7 +33,7 @@ pub(super) async fn send(
     Query(query): Query<SendQuery>,
     OptionalCaller(caller): OptionalCaller,
     headers: HeaderMap,
-    body: Bytes,
+    RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
     let destination = service_id(&destination)?;
     let body = parse_send(&body)?;

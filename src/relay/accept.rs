@@ -185,7 +185,7 @@ impl Relay {
 
     /// Enters a connection of a device and displaces its others, on every node.
     pub fn connect(&self, mailbox: MailboxId) -> (ConnectionId, Arc<Bell>) {
-        let connection = ConnectionId(u64::from_be_bytes(random()));
+        let connection = ConnectionId { since: self.clock.now(), nonce: u64::from_be_bytes(random()) };
         let bell = self.presence.enter(mailbox, connection);
         self.bus.publish(vec![Hint::Connected(mailbox, connection)]);
         (connection, bell)
@@ -225,18 +225,19 @@ impl Relay {
     }
 }
 
-/// What a node does with the hints of others.
-pub fn receive_hint(hint: Hint, presence: &Presence, accounts: &AccountCache, online_key: &SealingKey) {
+/// What a node does with the hint of another, and what it answers.
+pub fn receive_hint(hint: Hint, presence: &Presence, accounts: &AccountCache, online_key: &SealingKey) -> Vec<Hint> {
     match hint {
         Hint::Arrived(mailbox, seq) => {
             if presence.head(mailbox, seq) {
                 metrics::woken("hint");
             }
         }
-        Hint::Connected(mailbox, connection) => presence.displaced(mailbox, connection),
-        Hint::Gone(mailbox) => {
-            presence.gone(mailbox);
+        Hint::Connected(mailbox, connection) => {
+            let newer = presence.displaced(mailbox, connection);
+            return newer.into_iter().map(|newer| Hint::Connected(mailbox, newer)).collect();
         }
+        Hint::Gone(mailbox) => presence.gone(mailbox),
         Hint::Changed(account) => accounts.forget(account),
         Hint::Online(mailbox, sealed) => {
             if presence.is_here(mailbox)
@@ -248,8 +249,12 @@ pub fn receive_hint(hint: Hint, presence: &Presence, accounts: &AccountCache, on
         Hint::Missed => {
             accounts.forget_all();
             presence.look_all();
+            // Devices may have connected twice meanwhile, here and elsewhere.
+            let here = presence.connections().into_iter();
+            return here.map(|(mailbox, connection)| Hint::Connected(mailbox, connection)).collect();
         }
     }
+    Vec::new()
 }
 
 /// The mailbox of each copy, in the order of the copies, if they name exactly the devices that there are.

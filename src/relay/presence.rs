@@ -143,8 +143,10 @@ impl Bell {
 
 /// The connections of this node.
 pub struct Presence {
-    shards: Vec<Mutex<HashMap<MailboxId, Connected>>>,
+    shards: Vec<Shard>,
 }
+
+type Shard = Mutex<HashMap<MailboxId, Connected>>;
 
 struct Connected {
     connection: ConnectionId,
@@ -205,17 +207,35 @@ impl Presence {
         self.with(mailbox, |bell| bell.online(content, Instant::now()))
     }
 
-    /// The device connected elsewhere.
-    pub fn displaced(&self, mailbox: MailboxId, by: ConnectionId) {
-        let shard = self.shard(mailbox);
-        if let Some(connected) = shard.get(&mailbox).filter(|connected| connected.connection != by) {
-            connected.bell.dismiss(Dismissal::Displaced);
+    /// The device connected elsewhere. If its connection here is the newer one, nothing happens to it, and its id is
+    /// returned: the other node is to hear of it again.
+    pub fn displaced(&self, mailbox: MailboxId, by: ConnectionId) -> Option<ConnectionId> {
+        let mut shard = self.shard(mailbox);
+        let here = shard.get(&mailbox)?.connection;
+        if here > by {
+            return Some(here);
         }
+        if here < by
+            && let Some(older) = shard.remove(&mailbox)
+        {
+            older.bell.dismiss(Dismissal::Displaced);
+        }
+        None
     }
 
     /// The mailbox is gone.
     pub fn gone(&self, mailbox: MailboxId) {
-        self.with(mailbox, |bell| bell.dismiss(Dismissal::CredentialsDead));
+        if let Some(connected) = self.shard(mailbox).remove(&mailbox) {
+            connected.bell.dismiss(Dismissal::CredentialsDead);
+        }
+    }
+
+    /// The connections of this node.
+    pub fn connections(&self) -> Vec<(MailboxId, ConnectionId)> {
+        let all = |shard: &Shard| {
+            lock(shard).iter().map(|(mailbox, here)| (*mailbox, here.connection)).collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(all).collect()
     }
 
     /// Every session is to look into storage.
@@ -246,7 +266,7 @@ impl Presence {
     }
 }
 
-fn lock(shard: &Mutex<HashMap<MailboxId, Connected>>) -> MutexGuard<'_, HashMap<MailboxId, Connected>> {
+fn lock(shard: &Shard) -> MutexGuard<'_, HashMap<MailboxId, Connected>> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -262,10 +282,11 @@ const SHARDS_I64: i64 = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Timestamp;
 
     const BOB: MailboxId = MailboxId(7);
-    const FIRST: ConnectionId = ConnectionId(1);
-    const SECOND: ConnectionId = ConnectionId(2);
+    const FIRST: ConnectionId = ConnectionId { since: Timestamp(1), nonce: 9 };
+    const SECOND: ConnectionId = ConnectionId { since: Timestamp(2), nonce: 0 };
 
     fn answer(bell: &Bell) -> Option<Rung> {
         bell.answer(Waker::noop(), Instant::now())
@@ -294,13 +315,22 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_not_displaced_by_itself() {
+    fn a_connection_is_displaced_by_a_newer_one_elsewhere_only() {
         let presence = Presence::default();
         let bell = presence.enter(BOB, FIRST);
-        presence.displaced(BOB, FIRST);
+        assert_eq!(presence.displaced(BOB, FIRST), None);
         assert!(answer(&bell).is_none());
-        presence.displaced(BOB, SECOND);
+        assert_eq!(presence.displaced(BOB, SECOND), None);
         assert_eq!(answer(&bell).unwrap().dismissed, Some(Dismissal::Displaced));
+        assert!(!presence.is_here(BOB));
+    }
+
+    #[test]
+    fn a_late_word_of_an_older_connection_is_answered_with_the_newer_one() {
+        let presence = Presence::default();
+        let bell = presence.enter(BOB, SECOND);
+        assert_eq!(presence.displaced(BOB, FIRST), Some(SECOND));
+        assert!(answer(&bell).is_none());
     }
 
     #[test]

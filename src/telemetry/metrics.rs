@@ -77,11 +77,6 @@ pub fn kyber_key_taken(source: &'static str) {
     counter!(KYBER_KEYS, "source" => source).increment(1);
 }
 
-/// A hint could not be sent.
-pub fn hint_dropped() {
-    hints_dropped(1);
-}
-
 /// Hints could not be sent.
 pub fn hints_dropped(count: usize) {
     counter!(HINTS_DROPPED).increment(count as u64);

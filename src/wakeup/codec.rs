@@ -3,7 +3,7 @@
 //! | kind | fields |
 //! |---|---|
 //! | 1 arrived | mailbox i64, seq i64 |
-//! | 2 connected | mailbox i64, connection u64 |
+//! | 2 connected | mailbox i64, since i64 (ms), nonce u64 |
 //! | 3 gone | mailbox i64 |
 //! | 4 changed | aci 16 bytes |
 //! | 5 online | mailbox i64, length u32, sealed bytes |
@@ -13,7 +13,7 @@
 use bytes::{Buf, BufMut};
 use uuid::Uuid;
 
-use crate::domain::{Aci, MailboxId, Sealed, Seq};
+use crate::domain::{Aci, MailboxId, Sealed, Seq, Timestamp};
 
 use super::{ConnectionId, Hint};
 
@@ -28,7 +28,8 @@ pub(super) fn encode(hint: &Hint, out: &mut Vec<u8>) {
         Hint::Connected(mailbox, connection) => {
             out.put_u8(CONNECTED);
             out.put_i64(mailbox.0);
-            out.put_u64(connection.0);
+            out.put_i64(connection.since.0);
+            out.put_u64(connection.nonce);
         }
         Hint::Gone(mailbox) => {
             out.put_u8(GONE);
@@ -65,7 +66,11 @@ pub fn decode(message: &[u8]) -> Option<(u64, Vec<Hint>)> {
 fn decode_one(rest: &mut &[u8]) -> Option<Hint> {
     match rest.try_get_u8().ok()? {
         ARRIVED => Some(Hint::Arrived(mailbox(rest)?, Seq(rest.try_get_i64().ok()?))),
-        CONNECTED => Some(Hint::Connected(mailbox(rest)?, ConnectionId(rest.try_get_u64().ok()?))),
+        CONNECTED => {
+            let mailbox = mailbox(rest)?;
+            let since = Timestamp(rest.try_get_i64().ok()?);
+            Some(Hint::Connected(mailbox, ConnectionId { since, nonce: rest.try_get_u64().ok()? }))
+        }
         GONE => Some(Hint::Gone(mailbox(rest)?)),
         CHANGED => {
             let (aci, after) = rest.split_first_chunk::<16>()?;
@@ -100,7 +105,7 @@ mod tests {
     fn hints() -> Vec<Hint> {
         vec![
             Hint::Arrived(MailboxId(1), Seq(2)),
-            Hint::Connected(MailboxId(-3), ConnectionId(u64::MAX)),
+            Hint::Connected(MailboxId(-3), ConnectionId { since: Timestamp(5), nonce: u64::MAX }),
             Hint::Gone(MailboxId(4)),
             Hint::Changed(Aci::new(Uuid::from_bytes([5; 16]))),
             Hint::Online(MailboxId(6), Sealed(vec![7; 300])),

@@ -8,22 +8,28 @@ mod codec;
 mod local;
 mod redis;
 
-use crate::domain::{Aci, MailboxId, Sealed, Seq};
+use crate::domain::{Aci, MailboxId, Sealed, Seq, Timestamp};
 
 pub use codec::decode;
 pub use local::SingleNode;
 pub use redis::{RedisBus, RedisError};
 
-/// One connection of one device, on one node. Random, so that it is unique among nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionId(pub u64);
+/// One connection of one device, on one node. Later connections are greater, as far as the clocks of the nodes agree;
+/// the random part makes it unique, so that of two connections every node keeps the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnectionId {
+    /// When it was opened.
+    pub since: Timestamp,
+    /// Random.
+    pub nonce: u64,
+}
 
 /// What a node tells the others.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Hint {
     /// A mailbox has envelopes up to this number.
     Arrived(MailboxId, Seq),
-    /// A device has connected; any other connection of it is to be closed.
+    /// A device has connected; any older connection of it is to be closed.
     Connected(MailboxId, ConnectionId),
     /// A mailbox is gone with its device: its connection has lost its right.
     Gone(MailboxId),

@@ -35,12 +35,13 @@ pub struct RedisError;
 
 impl RedisBus {
     /// Starts to publish and to listen, on tasks that end with the token. Does not wait for Redis to be there.
-    /// `receive` is called with what other nodes say, in their order.
+    /// `receive` is called with what other nodes say, in their order, and
+    /// returns what they are to be told in turn.
     pub fn start(
         url: &str,
         tasks: &TaskTracker,
         stop: &CancellationToken,
-        receive: impl Fn(Hint) + Send + Sync + 'static,
+        receive: impl Fn(Hint) -> Vec<Hint> + Send + Sync + 'static,
     ) -> Result<Self, RedisError> {
         let client = redis::Client::open(url).map_err(|_| RedisError)?;
         let node = u64::from_be_bytes(random());
@@ -50,7 +51,7 @@ impl RedisBus {
             stop.clone()
                 .run_until_cancelled_owned(publish_all(client.clone(), node, queue)),
         );
-        let listen = listen(client, node, Arc::clone(&listening), receive);
+        let listen = listen(client, node, Arc::clone(&listening), outgoing.clone(), receive);
         tasks.spawn(stop.clone().run_until_cancelled_owned(listen));
         Ok(Self { outgoing, listening })
     }
@@ -58,11 +59,7 @@ impl RedisBus {
 
 impl Bus for RedisBus {
     fn publish(&self, hints: Vec<Hint>) {
-        for hint in hints {
-            if self.outgoing.try_send(hint).is_err() {
-                metrics::hint_dropped();
-            }
-        }
+        send_all(&self.outgoing, hints);
     }
 
     fn reaches_others(&self) -> bool {
@@ -71,6 +68,13 @@ impl Bus for RedisBus {
 
     fn healthy(&self) -> bool {
         self.listening.load(Ordering::Relaxed)
+    }
+}
+
+fn send_all(outgoing: &mpsc::Sender<Hint>, hints: Vec<Hint>) {
+    let dropped = hints.into_iter().filter_map(|hint| outgoing.try_send(hint).err()).count();
+    if dropped > 0 {
+        metrics::hints_dropped(dropped);
     }
 }
 
@@ -111,7 +115,14 @@ async fn connect(client: &redis::Client) -> Option<MultiplexedConnection> {
         .ok()
 }
 
-async fn listen(client: redis::Client, node: u64, listening: Arc<AtomicBool>, receive: impl Fn(Hint) + Send + Sync) {
+async fn listen(
+    client: redis::Client,
+    node: u64,
+    listening: Arc<AtomicBool>,
+    outgoing: mpsc::Sender<Hint>,
+    receive: impl Fn(Hint) -> Vec<Hint> + Send + Sync,
+) {
+    let receive = |hint| send_all(&outgoing, receive(hint));
     let mut reported_away = false;
     loop {
         if let Ok(Ok(mut pubsub)) = tokio::time::timeout(TIMEOUT, client.get_async_pubsub()).await

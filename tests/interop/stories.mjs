@@ -5,7 +5,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 import {
@@ -17,8 +17,10 @@ import {
 } from '../../examples/chat/lib/signal.mjs';
 import { UnknownRecipient } from '../../examples/chat/lib/client.mjs';
 import { EnvelopeType } from '../../examples/chat/lib/envelope.mjs';
+import { allFreed, connectAnonymously } from './support/afterwards.mjs';
 import { Chat } from './support/chat.mjs';
 import { Person, assertNoRepeats, assertSameTexts, numbered, refusal } from './support/person.mjs';
+import { within } from './support/wait.mjs';
 
 const STORY_MS = 240_000;
 
@@ -64,6 +66,8 @@ export function tell(setup) {
     restarts(story);
     sealedSender(story);
     chat(story);
+
+    after(allFreed);
   });
 }
 
@@ -113,11 +117,11 @@ function keys(story) {
 
   story('a stranger with the access key fetches prekeys, without it they are refused', async ({ sender, receiver, register }) => {
     const bob = await register(receiver, 'Bob');
-    const anonymous = await sender.server.openNet().connectUnauthenticatedChat({ onConnectionInterrupted() {} });
+    const anonymous = await connectAnonymously(sender);
     try {
       const target = Aci.parseFromServiceIdString(bob.aci);
       const fetch = (accessKey, device = 'all', who = target) =>
-        anonymous.getPreKeys({ target: who, device, auth: { accessKey } });
+        anonymous.connection.getPreKeys({ target: who, device, auth: { accessKey } });
       const { identityKey, preKeyBundles } = await fetch(bob.device.accessKey);
       assert.ok(Buffer.from(identityKey.serialize()).equals(bob.device.identity.publicKey.serialize()));
       assert.equal(preKeyBundles.length, 1);
@@ -133,7 +137,7 @@ function keys(story) {
       const window = await bob.open(receiver);
       assert.deepEqual(await window.read(1), ['from a bundle that was fetched in secret']);
     } finally {
-      await anonymous.disconnect();
+      await anonymous.close();
     }
   });
 }
@@ -280,8 +284,10 @@ function connections(story) {
 
   story('bad credentials are DeviceDelinked', async ({ nodes, sender, register }) => {
     const alice = await register(sender, 'Alice', { preKeys: 0 });
-    const listener = { onConnectionInterrupted() {}, onIncomingMessage() {}, onQueueEmpty() {} };
     for (const node of nodes) {
+      let interrupted;
+      const end = new Promise((resolve) => (interrupted = resolve));
+      const listener = { onConnectionInterrupted: interrupted, onIncomingMessage() {}, onQueueEmpty() {} };
       const login = (user, password) =>
         node.server.openNet().connectAuthenticatedChat(user, password, false, listener);
       await refusal(login(`${alice.aci}.1`, 'not the password'), ErrorCode.DeviceDelinked);
@@ -289,6 +295,7 @@ function connections(story) {
       await refusal(login(`${randomUUID()}.1`, alice.device.password), ErrorCode.DeviceDelinked);
       const plain = await login(alice.aci, alice.device.password);
       await plain.disconnect();
+      await within(end, 'the connection to end');
     }
   });
 }
@@ -369,10 +376,10 @@ function sealedSender(story) {
       await alice.client.startSession(bobPerson.aci, bundle);
     }
     const certificate = authority.certify(alicePerson.device);
-    const anonymous = await sender.server.openNet().connectUnauthenticatedChat({ onConnectionInterrupted() {} });
+    const anonymous = await connectAnonymously(sender);
     try {
       const seal = (text, accessKey) =>
-        alice.client.sendSealed(anonymous, bobPerson.aci, text, { accessKey, certificate });
+        alice.client.sendSealed(anonymous.connection, bobPerson.aci, text, { accessKey, certificate });
       await seal('guess who', bobPerson.device.accessKey);
       assert.deepEqual(await bob.read(1), ['guess who']);
       const [envelope] = bob.envelopes;
@@ -392,7 +399,7 @@ function sealedSender(story) {
       await again.queueEmpty();
       assert.deepEqual(again.texts, ['while you were out']);
     } finally {
-      await anonymous.disconnect();
+      await anonymous.close();
     }
   });
 }

@@ -92,6 +92,7 @@ export class Link {
         cause = error;
         continue;
       }
+      if (this.#stopped) return this.#client.disconnect();
       return this.#up();
     }
   }

@@ -395,6 +395,10 @@ impl Driver {
 
     /// Says goodbye. When the client has said it first, the answer leaves after its acknowledgements are durable.
     async fn finish(mut self, end: End) {
+        if let Some(delivery) = &self.delivery {
+            // First of all: what arrives from now on is for the next connection, here or on another node.
+            self.node.relay.presence.leave(delivery.device.mailbox, delivery.connection);
+        }
         if let Some(frame) = end.close_frame() {
             let goodbye = async {
                 self.socket.send(Message::Close(Some(frame))).await?;
@@ -420,10 +424,6 @@ impl Driver {
                 .writer
                 .acknowledge_durably(delivery.device.address.aci, acknowledged)
                 .await;
-            self.node
-                .relay
-                .presence
-                .leave(delivery.device.mailbox, delivery.connection);
         }
         if end == End::Left {
             let _ = tokio::time::timeout(GOODBYE, self.socket.flush()).await;

@@ -7,6 +7,7 @@ import { ErrorCode, LibSignalErrorBase } from '../../../examples/chat/lib/signal
 import { RelayClient } from '../../../examples/chat/lib/client.mjs';
 import { Link } from '../../../examples/chat/lib/link.mjs';
 import { register } from '../../../examples/chat/lib/register.mjs';
+import { remembering } from './afterwards.mjs';
 import { Watched } from './wait.mjs';
 
 const CODE = process.env.BLIND_RELAY_TEST_CODE ?? '000000';
@@ -82,8 +83,12 @@ export class Window extends Watched {
     assert.equal(status, 200, 'keepalive is answered');
   }
 
+  /** Closes the connection, and returns when its end was reported. */
   async close() {
-    await this.client.disconnect();
+    if (!this.client.connected) return;
+    const ends = this.interruptions.length;
+    await (this.link ? this.link.stop() : this.client.disconnect());
+    await this.until(() => this.interruptions.length > ends, `the connection of ${this.name} to end`);
   }
 }
 
@@ -99,7 +104,7 @@ export class Person {
   /** Registers, publishes prekeys and stays offline. */
   static async register(node, name, { preKeys = FEW_PREKEYS, trustRoot } = {}) {
     const net = node.server.openNet();
-    const device = await register(net, { number: someNumber(), code: CODE });
+    const device = await register(remembering(net), { number: someNumber(), code: CODE });
     const person = new Person(name, device, { trustRoot });
     if (preKeys > 0) {
       const window = await person.open(node);
@@ -135,7 +140,8 @@ export class Person {
   /** Closes whatever is open, at the end of a test. */
   async close() {
     for (const window of this.#windows) {
-      await (window.link ? window.link.stop() : window.close()).catch(() => {});
+      await window.close().catch(() => {});
+      await window.link?.stop().catch(() => {});
     }
   }
 }

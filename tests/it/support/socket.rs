@@ -1,0 +1,233 @@
+//! A client's WebSocket: binary frames with one protobuf message each.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use keys_schema::proto::web_socket_message::Type;
+use keys_schema::proto::{Envelope, WebSocketMessage, WebSocketRequestMessage, WebSocketResponseMessage};
+use prost::Message as _;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::{Answer, Server, within};
+
+/// What came from the server.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// An envelope, to be answered under this id.
+    Envelope(u64, Envelope),
+    /// The end of the backlog.
+    Empty,
+    /// The answer to the request of this id.
+    Answer(u64, Answer),
+    /// The end, with the server's close code if it gave one.
+    Closed(Option<u16>),
+}
+
+/// One open socket.
+pub(crate) struct Socket {
+    stream: WebSocketStream<TcpStream>,
+    waiting: VecDeque<Event>,
+    next_id: u64,
+}
+
+impl Socket {
+    /// Opens a socket, or says with which status the upgrade was refused.
+    pub(crate) async fn open(
+        server: &Server,
+        authorization: Option<&str>,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, u16> {
+        Self::open_at(server.address(), authorization, headers).await
+    }
+
+    /// As [`Self::open`], at an address that need not be the server's own.
+    pub(crate) async fn open_at(
+        address: &str,
+        authorization: Option<&str>,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, u16> {
+        let mut request = format!("ws://{address}/v1/websocket/").into_client_request().unwrap();
+        for (name, value) in headers.iter().copied().chain(authorization.map(|value| ("authorization", value))) {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        let stream = TcpStream::connect(address).await.unwrap();
+        match within("an upgrade", tokio_tungstenite::client_async(request, stream)).await {
+            Ok((stream, _)) => Ok(Self { stream, waiting: VecDeque::new(), next_id: 0 }),
+            Err(Error::Http(response)) => Err(response.status().as_u16()),
+            Err(error) => panic!("the upgrade failed: {error}"),
+        }
+    }
+
+    /// What comes next.
+    pub(crate) async fn next(&mut self) -> Event {
+        if let Some(event) = self.waiting.pop_front() {
+            return event;
+        }
+        self.read().await
+    }
+
+    async fn read(&mut self) -> Event {
+        loop {
+            return match within("a frame", self.stream.next()).await {
+                Some(Ok(Message::Binary(bytes))) => event(bytes),
+                Some(Ok(Message::Close(frame))) => {
+                    // The goodbye of this side leaves with the next read.
+                    let _ = self.stream.next().await;
+                    Event::Closed(frame.map(|frame| frame.code.into()))
+                }
+                Some(Ok(_)) => continue,
+                None | Some(Err(_)) => Event::Closed(None),
+            };
+        }
+    }
+
+    /// The next envelope, with the id to answer it under. Fails if anything else comes first.
+    pub(crate) async fn envelope(&mut self) -> (u64, Envelope) {
+        match self.next().await {
+            Event::Envelope(id, envelope) => (id, envelope),
+            other => panic!("an envelope was due, not {other:?}"),
+        }
+    }
+
+    /// The content of the next envelope, acknowledged.
+    pub(crate) async fn content(&mut self) -> Bytes {
+        let (id, envelope) = self.envelope().await;
+        self.answer(id, 200).await;
+        envelope.content.unwrap()
+    }
+
+    /// Fails unless the end of the backlog comes next.
+    pub(crate) async fn expect_empty(&mut self) {
+        let event = self.next().await;
+        assert!(matches!(event, Event::Empty), "the end of the queue was due, not {event:?}");
+    }
+
+    /// Reads and acknowledges everything up to the end of the backlog.
+    pub(crate) async fn drain(&mut self) -> Vec<Bytes> {
+        let mut contents = Vec::new();
+        loop {
+            match self.next().await {
+                Event::Envelope(id, envelope) => {
+                    self.answer(id, 200).await;
+                    contents.push(envelope.content.unwrap());
+                }
+                Event::Empty => return contents,
+                other => panic!("an envelope was due, not {other:?}"),
+            }
+        }
+    }
+
+    /// The close code, once the server has closed. Whatever comes before is dropped.
+    pub(crate) async fn close_code(&mut self) -> Option<u16> {
+        loop {
+            if let Event::Closed(code) = self.next().await {
+                return code;
+            }
+        }
+    }
+
+    /// Answers a request of the server.
+    pub(crate) async fn answer(&mut self, id: u64, status: u32) {
+        let response = WebSocketResponseMessage {
+            id: Some(id),
+            status: Some(status),
+            message: Some("OK".to_owned()),
+            ..WebSocketResponseMessage::default()
+        };
+        self.write(&WebSocketMessage {
+            r#type: Some(Type::Response.into()),
+            response: Some(response),
+            ..WebSocketMessage::default()
+        })
+        .await;
+    }
+
+    /// Asks, and waits for the answer; whatever comes before it is kept for [`Self::next`].
+    pub(crate) async fn ask(&mut self, verb: &str, path: &str, headers: &[&str], body: Option<&Value>) -> Answer {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.ask_as(Some(id), verb, path, headers, body.map(|body| serde_json::to_vec(body).unwrap().into())).await;
+        self.answer_to(id).await
+    }
+
+    /// Waits for the answer to that request; whatever comes before it is kept for [`Self::next`].
+    pub(crate) async fn answer_to(&mut self, id: u64) -> Answer {
+        loop {
+            match self.read().await {
+                Event::Answer(answered, answer) if answered == id => return answer,
+                Event::Closed(code) => panic!("closed with {code:?} before the answer"),
+                other => self.waiting.push_back(other),
+            }
+        }
+    }
+
+    /// Sends a request under an id of the caller's choice, or without one.
+    pub(crate) async fn ask_as(
+        &mut self,
+        id: Option<u64>,
+        verb: &str,
+        path: &str,
+        headers: &[&str],
+        body: Option<Bytes>,
+    ) {
+        let request = WebSocketRequestMessage {
+            verb: Some(verb.to_owned()),
+            path: Some(path.to_owned()),
+            body,
+            headers: headers.iter().map(|header| (*header).to_owned()).collect(),
+            id,
+        };
+        self.write(&WebSocketMessage {
+            r#type: Some(Type::Request.into()),
+            request: Some(request),
+            ..WebSocketMessage::default()
+        })
+        .await;
+    }
+
+    /// Returns once everything this socket has acknowledged is durable.
+    pub(crate) async fn keepalive(&mut self) {
+        self.ask("GET", "/v1/keepalive", &[], None).await.expect(200);
+    }
+
+    /// Sends a raw message.
+    pub(crate) async fn raw(&mut self, message: Message) {
+        // The server may be gone by now; the next read tells.
+        let _ = within("a write", self.stream.send(message)).await;
+    }
+
+    async fn write(&mut self, message: &WebSocketMessage) {
+        self.raw(Message::Binary(message.encode_to_vec().into())).await;
+    }
+}
+
+fn event(bytes: Bytes) -> Event {
+    let message = WebSocketMessage::decode(bytes).unwrap();
+    if let Some(request) = message.request {
+        assert_eq!(message.r#type, Some(Type::Request.into()));
+        assert_eq!(request.verb.as_deref(), Some("PUT"));
+        assert!(request.headers.iter().any(|header| header.starts_with("X-Signal-Timestamp:")));
+        return match request.path.as_deref() {
+            Some("/api/v1/message") => {
+                Event::Envelope(request.id.unwrap(), Envelope::decode(request.body.unwrap()).unwrap())
+            }
+            Some("/api/v1/queue/empty") => Event::Empty,
+            other => panic!("a request that no client knows: {other:?}"),
+        };
+    }
+    let response = message.response.unwrap();
+    let headers = response.headers.iter().map(|header| header.split_once(':').unwrap());
+    Event::Answer(
+        response.id.unwrap(),
+        Answer {
+            status: response.status.unwrap().try_into().unwrap(),
+            headers: headers.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect(),
+            body: response.body.unwrap_or_default(),
+        },
+    )
+}
