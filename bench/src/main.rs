@@ -78,7 +78,7 @@ async fn run(options: &Options, binary: &std::path::Path, template: &Template, b
         let measured = relay::online(&server, &people, options, window).await?;
         report(name, &format!("delivered to online devices, window {window}"), measured.rate, Some(measured.cpu));
     }
-    drop(server);
+    server.stop().await?;
 
     let server = Server::start(binary, &backend).await?;
     let idle = idle::measure(&server, template, options.idle).await?;
@@ -89,7 +89,7 @@ async fn run(options: &Options, binary: &std::path::Path, template: &Template, b
         options.idle,
         idle.per_socket_kib,
     ));
-    drop(server);
+    server.stop().await?;
     backend.remove().await
 }
 

@@ -39,7 +39,7 @@ impl Backend {
         let name = format!("blind_relay_bench_{}", std::process::id());
         let (base, _) = beside.rsplit_once('/').context("a Postgres URL ends with /database")?;
         let mut connection = PgConnection::connect(beside).await.context("cannot reach Postgres")?;
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await?;
+        administrate(&mut connection, format!("CREATE DATABASE {name}")).await?;
         Ok(Self::Postgres {
             beside: beside.to_owned(),
             url: format!("{base}/{name}"),
@@ -67,11 +67,16 @@ impl Backend {
     pub(crate) async fn remove(self) -> anyhow::Result<()> {
         if let Self::Postgres { beside, name, .. } = &self {
             let mut connection = PgConnection::connect(beside).await?;
-            let drop = format!("DROP DATABASE {name} WITH (FORCE)");
-            sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&mut connection).await?;
+            administrate(&mut connection, format!("DROP DATABASE {name} WITH (FORCE)")).await?;
         }
         Ok(())
     }
+}
+
+#[expect(clippy::disallowed_types, reason = "a database's name is no parameter, and this one is our own")]
+async fn administrate(connection: &mut PgConnection, statement: String) -> anyhow::Result<()> {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(connection).await?;
+    Ok(())
 }
 
 /// A running server. Killed when dropped.
@@ -90,6 +95,7 @@ impl Server {
             .arg(backend.dir().join("data"))
             .env("BLIND_RELAY_QUEUE__MAX_ENVELOPES", "1000000")
             .env("BLIND_RELAY_QUEUE__MAX_BYTES", "10000000000")
+            .env("BLIND_RELAY_LOG_LEVEL", "warn")
             .stdout(Stdio::piped())
             .kill_on_drop(true);
         if let Backend::Postgres { url, .. } = backend {
@@ -105,6 +111,11 @@ impl Server {
             Some(address) => Ok(Self { address: address.to_owned(), child }),
             None => bail!("the server did not say where it listens"),
         }
+    }
+
+    /// Ends it and waits until it has: the next one wants its files.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        self.child.kill().await.context("cannot end the server")
     }
 
     /// CPU seconds used so far.

@@ -18,14 +18,19 @@ struct Case {
 /// header it carries.
 enum Caller<'a> {
     Http(Option<(String, String)>),
-    Socket { opened: Option<&'a Person>, inner: Option<String> },
+    Socket {
+        opened: Option<&'a Person>,
+        inner: Option<String>,
+    },
 }
 
 #[tokio::test]
 async fn t58_every_route_answers_each_kind_of_caller_as_declared() {
     let server = Server::spawn(Backend::Sqlite).await;
     let gone = Person::register(&server).await;
-    ask(gone.request(&server, "DELETE", "/v1/accounts/me")).await.expect(204);
+    ask(gone.request(&server, "DELETE", "/v1/accounts/me"))
+        .await
+        .expect(204);
     for route in ROUTES {
         // Rightful callers may use the account up, so each route has its own.
         let (alice, carol, bob) = (
@@ -36,13 +41,34 @@ async fn t58_every_route_answers_each_kind_of_caller_as_declared() {
         let credentials = |person: &Person| Some((person.aci.clone(), person.password.clone()));
         let strangers = [
             ("anonymous", Caller::Http(None)),
-            ("wrong password", Caller::Http(Some((alice.aci.clone(), "wrong password".to_owned())))),
-            ("other device", Caller::Http(Some((format!("{}.2", alice.aci), alice.password.clone())))),
-            ("another's password", Caller::Http(Some((alice.aci.clone(), bob.password.clone())))),
+            (
+                "wrong password",
+                Caller::Http(Some((alice.aci.clone(), "wrong password".to_owned()))),
+            ),
+            (
+                "other device",
+                Caller::Http(Some((format!("{}.2", alice.aci), alice.password.clone()))),
+            ),
+            (
+                "another's password",
+                Caller::Http(Some((alice.aci.clone(), bob.password.clone()))),
+            ),
             ("deleted account", Caller::Http(credentials(&gone))),
-            ("anonymous socket", Caller::Socket { opened: None, inner: None }),
+            (
+                "anonymous socket",
+                Caller::Socket {
+                    opened: None,
+                    inner: None,
+                },
+            ),
             // Basic credentials inside a socket are those of a registration or nothing.
-            ("device inside an anonymous socket", Caller::Socket { opened: None, inner: Some(alice.authorization()) }),
+            (
+                "device inside an anonymous socket",
+                Caller::Socket {
+                    opened: None,
+                    inner: Some(alice.authorization()),
+                },
+            ),
         ];
         for (name, caller) in strangers {
             let case = case(route, &server, &alice, &bob).await;
@@ -51,25 +77,54 @@ async fn t58_every_route_answers_each_kind_of_caller_as_declared() {
                 Access::Number | Access::Device | Access::DeviceOrAccessKey => 401,
             };
             let answer = perform(&server, route, &case, &caller, &[]).await;
-            assert_eq!(answer.status, expected, "{} {} as {name}: {answer:?}", route.method, route.path);
+            assert_eq!(
+                answer.status, expected,
+                "{} {} as {name}: {answer:?}",
+                route.method, route.path
+            );
         }
         let wrong = basic(&bob.aci, "wrong password");
         let devices = [
             ("device", &alice, Caller::Http(credentials(&alice))),
-            ("device socket", &carol, Caller::Socket { opened: Some(&carol), inner: Some(wrong) }),
+            (
+                "device socket",
+                &carol,
+                Caller::Socket {
+                    opened: Some(&carol),
+                    inner: Some(wrong),
+                },
+            ),
         ];
         for (name, person, caller) in devices {
             let case = case(route, &server, person, &bob).await;
-            let expected = if route.access == Access::Number { 401 } else { case.success };
+            let expected = if route.access == Access::Number {
+                401
+            } else {
+                case.success
+            };
             let answer = perform(&server, route, &case, &caller, &[]).await;
-            assert_eq!(answer.status, expected, "{} {} as {name}: {answer:?}", route.method, route.path);
+            assert_eq!(
+                answer.status, expected,
+                "{} {} as {name}: {answer:?}",
+                route.method, route.path
+            );
         }
         if route.access == Access::DeviceOrAccessKey {
-            for caller in [Caller::Http(None), Caller::Socket { opened: None, inner: None }] {
+            for caller in [
+                Caller::Http(None),
+                Caller::Socket {
+                    opened: None,
+                    inner: None,
+                },
+            ] {
                 let case = case(route, &server, &alice, &bob).await;
                 let key = [("unidentified-access-key", bob.access_key_header())];
                 let answer = perform(&server, route, &case, &caller, &key).await;
-                assert_eq!(answer.status, case.success, "{} {} with a key", route.method, route.path);
+                assert_eq!(
+                    answer.status, case.success,
+                    "{} {} with a key",
+                    route.method, route.path
+                );
                 let key = [("unidentified-access-key", gone.access_key_header())];
                 assert_eq!(perform(&server, route, &case, &caller, &key).await.status, 401);
             }
@@ -89,11 +144,16 @@ async fn a_device_credential_on_an_inner_request_never_changes_who_asks() {
     let mut socket = alice.connect(&server).await;
     let inner = format!("Authorization:{}", bob.authorization());
     for headers in [&[][..], &[inner.as_str()]] {
-        let answer = socket.ask("GET", "/v1/accounts/whoami", headers, None).await.expect(200);
+        let answer = socket
+            .ask("GET", "/v1/accounts/whoami", headers, None)
+            .await
+            .expect(200);
         assert_eq!(answer.json()["uuid"], alice.aci);
     }
     // Once the device is gone the open socket proves nothing any more, whatever comes first.
-    ask(alice.request(&server, "DELETE", "/v1/accounts/me")).await.expect(204);
+    ask(alice.request(&server, "DELETE", "/v1/accounts/me"))
+        .await
+        .expect(204);
     socket.ask_as(Some(50), "GET", "/v1/accounts/whoami", &[], None).await;
     assert_eq!(socket.close_code().await, Some(4401));
 }
@@ -103,17 +163,31 @@ async fn there_are_no_routes_beside_the_list() {
     let server = Server::spawn(Backend::Sqlite).await;
     let alice = Person::register(&server).await;
     for path in [
-        "/", "/metrics", "/admin", "/v1", "/v1/accounts", "/v1/messages/", "/v1/keys", "/v2/keys/x", "/v1/devices",
-        "/v1/config", "/v2/config", "/v1/profile", "/v1//messages", "/health", "/debug", "/v1/websocket/provisioning",
+        "/",
+        "/metrics",
+        "/admin",
+        "/v1",
+        "/v1/accounts",
+        "/v1/messages/",
+        "/v1/keys",
+        "/v2/keys/x",
+        "/v1/devices",
+        "/v1/config",
+        "/v2/config",
+        "/v1/profile",
+        "/v1//messages",
+        "/health",
+        "/debug",
+        "/v1/websocket/provisioning",
     ] {
         let answer = ask(alice.request(&server, "POST", path).json(&json!({}))).await;
         assert!(matches!(answer.status, 404 | 405), "{path}: {answer:?}");
     }
     for method in ["GET", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE"] {
         for route in ROUTES {
-            let known = ROUTES.iter().any(|other| {
-                other.path == route.path && other.method.eq_ignore_ascii_case(method)
-            });
+            let known = ROUTES
+                .iter()
+                .any(|other| other.path == route.path && other.method.eq_ignore_ascii_case(method));
             if !known {
                 let answer = ask(alice.request(&server, method, route.path)).await;
                 assert_eq!(answer.status, 405, "{method} {}", route.path);
@@ -133,7 +207,10 @@ async fn t29_one_device_neither_reads_nor_deletes_anothers_queue() {
     let guid = fetched["messages"][0]["guid"].as_str().unwrap().to_owned();
     let unknown = uuid::Uuid::from_bytes(random()).to_string();
     let delete = async |guid: &str| {
-        ask(alice.request(&server, "DELETE", &format!("/v1/messages/uuid/{guid}"))).await.expect(204).looks()
+        ask(alice.request(&server, "DELETE", &format!("/v1/messages/uuid/{guid}")))
+            .await
+            .expect(204)
+            .looks()
     };
     assert_eq!(delete(&guid).await, delete(&unknown).await);
     // Nor by answering, on a socket of her own, a request that she was never sent.
@@ -154,8 +231,15 @@ async fn t44_no_answer_tells_whether_a_device_is_connected() {
         for online in [true, false] {
             let mut body = single(&bob, 6, b"c");
             body["online"] = online.into();
-            all.push(ask(alice.request(&server, "PUT", &bob.inbox()).json(&body)).await.expect(200).looks());
-            let key = server.request("PUT", &bob.inbox()).header("unidentified-access-key", bob.access_key_header());
+            all.push(
+                ask(alice.request(&server, "PUT", &bob.inbox()).json(&body))
+                    .await
+                    .expect(200)
+                    .looks(),
+            );
+            let key = server
+                .request("PUT", &bob.inbox())
+                .header("unidentified-access-key", bob.access_key_header());
             all.push(ask(key.json(&body)).await.expect(200).looks());
         }
         all
@@ -175,9 +259,11 @@ async fn case(route: &Route, server: &Server, caller: &Person, target: &Person) 
         ("post", "/v1/verification/session") => (route.path.to_owned(), Some(json!({ "number": number })), 200),
         ("get", "/v1/verification/session/{id}") => (session("").await, None, 200),
         ("patch", "/v1/verification/session/{id}") => (session("").await, Some(json!({ "captcha": null })), 200),
-        ("post", "/v1/verification/session/{id}/code") => {
-            (session("/code").await, Some(json!({ "transport": "sms", "client": "ios" })), 200)
-        }
+        ("post", "/v1/verification/session/{id}/code") => (
+            session("/code").await,
+            Some(json!({ "transport": "sms", "client": "ios" })),
+            200,
+        ),
         ("put", "/v1/verification/session/{id}/code") => (session("/code").await, Some(json!({ "code": "1" })), 200),
         ("post", "/v1/registration") => {
             let session = verified_session(server, &caller.number).await;
@@ -190,14 +276,20 @@ async fn case(route: &Route, server: &Server, caller: &Person, target: &Person) 
         ("put", "/v2/keys") => (route.path.to_owned(), Some(json!({})), 204),
         ("post", "/v2/keys/check") => {
             let digest = digest(&caller.aci_identity, &caller.aci_signed, &caller.aci_last_resort);
-            (route.path.to_owned(), Some(json!({ "identityType": "ACI", "digest": digest })), 200)
+            (
+                route.path.to_owned(),
+                Some(json!({ "identityType": "ACI", "digest": digest })),
+                200,
+            )
         }
         ("get", "/v2/keys/{target}/{device}") => (format!("/v2/keys/{}/1", target.aci), None, 200),
         ("put", "/v1/messages/{destination}") => (target.inbox(), Some(single(target, 6, b"c")), 200),
         ("get", "/v1/messages") => (route.path.to_owned(), None, 200),
-        ("delete", "/v1/messages/uuid/{guid}") => {
-            (format!("/v1/messages/uuid/{}", uuid::Uuid::from_bytes(random())), None, 204)
-        }
+        ("delete", "/v1/messages/uuid/{guid}") => (
+            format!("/v1/messages/uuid/{}", uuid::Uuid::from_bytes(random())),
+            None,
+            204,
+        ),
         other => panic!("{other:?} has no case: say here how it is used rightfully"),
     };
     Case { path, body, success }
@@ -220,7 +312,10 @@ async fn perform(
             if let Some(body) = &case.body {
                 request = request.json(body);
             }
-            ask(headers.iter().fold(request, |request, (name, value)| request.header(*name, value))).await
+            ask(headers
+                .iter()
+                .fold(request, |request, (name, value)| request.header(*name, value)))
+            .await
         }
         Caller::Socket { opened, inner } => {
             let authorization = opened.map(Person::authorization);

@@ -28,7 +28,11 @@ async fn t72_trace_logs_and_metrics_of_a_conversation_hold_nothing_personal(back
         let text = format!("{log}\n{}", server.metrics().await);
         for secret in &conversation.secrets {
             let found = secret.find(text.as_bytes());
-            assert!(found.is_none(), "the {} is in the {format} log as {found:?}", secret.name);
+            assert!(
+                found.is_none(),
+                "the {} is in the {format} log as {found:?}",
+                secret.name
+            );
         }
         for port in conversation.ports {
             assert!(!text.contains(&format!(":{port}")), "a client's port");
@@ -52,7 +56,10 @@ fn the_search_finds_a_planted_value_in_every_form() {
         uuid::Uuid::from_bytes(bytes).to_string(),
         uuid::Uuid::from_bytes(bytes).to_string().to_uppercase(),
     ] {
-        assert!(secret.find(format!("2026 TRACE x={planted} y=1").as_bytes()).is_some(), "{planted}");
+        assert!(
+            secret.find(format!("2026 TRACE x={planted} y=1").as_bytes()).is_some(),
+            "{planted}"
+        );
     }
     assert!(secret.find(b"2026 TRACE nothing here, not even 736978").is_none());
 }
@@ -64,7 +71,7 @@ async fn b15_t71_the_database_file_holds_no_number_password_access_key_or_addres
     let open = Person::new();
     open_session(&server, &open.number).await;
     let mut secrets = conversation.secrets;
-    secrets.push(Secret::new("number of a session", open.number.as_bytes().to_owned()));
+    secrets.push(Secret::new("number of a session", open.number.as_bytes()));
     // Killed, so that the write-ahead log is still there.
     server.kill();
     let mut all = Vec::new();
@@ -80,7 +87,10 @@ async fn b15_t71_the_database_file_holds_no_number_password_access_key_or_addres
         assert!(found.is_none(), "the {} is in the database as {found:?}", secret.name);
     }
     let device = conversation.alice.device_name;
-    assert!(Secret::new("device name", device).find(&all).is_some(), "the search finds what is there");
+    assert!(
+        Secret::new("device name", device).find(&all).is_some(),
+        "the search finds what is there"
+    );
 }
 
 #[tokio::test]
@@ -100,9 +110,14 @@ async fn t20_a_number_in_another_devices_row_does_not_open() {
     assert_eq!(moved.rows_affected(), 1);
     db.close().await.unwrap();
     let server = server.restart();
-    let answer = ask(alice.request(&server, "GET", "/v1/accounts/whoami")).await.expect(503);
+    let answer = ask(alice.request(&server, "GET", "/v1/accounts/whoami"))
+        .await
+        .expect(503);
     assert!(!String::from_utf8_lossy(&answer.body).contains(&bob.number));
-    let whoami = ask(bob.request(&server, "GET", "/v1/accounts/whoami")).await.expect(200).json();
+    let whoami = ask(bob.request(&server, "GET", "/v1/accounts/whoami"))
+        .await
+        .expect(200)
+        .json();
     assert_eq!(whoami["number"], bob.number);
 }
 
@@ -137,13 +152,25 @@ impl Secret {
 
     /// The form in which it is there.
     fn find(&self, text: &[u8]) -> Option<String> {
-        let found = self.forms.iter().find(|form| text.windows(form.len()).any(|window| window == form.as_slice()))?;
+        let found = self
+            .forms
+            .iter()
+            .find(|form| text.windows(form.len()).any(|window| window == form.as_slice()))?;
         Some(String::from_utf8_lossy(found).into_owned())
     }
 
     fn stays_out_of_the_database(&self) -> bool {
-        ["number", "digits", "password", "credentials", "access key", "user agent", "recovery password", "session"]
-            .contains(&self.name)
+        [
+            "number",
+            "digits",
+            "password",
+            "credentials",
+            "access key",
+            "user agent",
+            "recovery password",
+            "session",
+        ]
+        .contains(&self.name)
             || self.name.starts_with("number")
     }
 }
@@ -162,15 +189,29 @@ async fn converse(server: &Server) -> Conversation {
     let recovery = random::<32>();
     let mut attributes = alice.attributes();
     attributes["recoveryPassword"] = base64(&recovery).into();
-    ask(alice.request(server, "PUT", "/v1/accounts/attributes").json(&attributes)).await.expect(204);
+    ask(alice
+        .request(server, "PUT", "/v1/accounts/attributes")
+        .json(&attributes))
+    .await
+    .expect(204);
     for person in [&alice, &bob] {
         person.upload_keys(server, 1, 3).await;
-        ask(person.request(server, "GET", "/v1/accounts/whoami").header("user-agent", USER_AGENT)).await.expect(200);
+        ask(person
+            .request(server, "GET", "/v1/accounts/whoami")
+            .header("user-agent", USER_AGENT))
+        .await
+        .expect(200);
     }
-    ask(alice.request(server, "GET", &format!("/v2/keys/{}/*", bob.aci))).await.expect(200);
-    ask(alice.request(server, "GET", &format!("/v2/keys/PNI:{}/1", bob.pni))).await.expect(200);
+    ask(alice.request(server, "GET", &format!("/v2/keys/{}/*", bob.aci)))
+        .await
+        .expect(200);
+    ask(alice.request(server, "GET", &format!("/v2/keys/PNI:{}/1", bob.pni)))
+        .await
+        .expect(200);
     send(server, &alice, &bob, &ciphertext).await.expect(200);
-    let key = server.request("PUT", &bob.inbox()).header("unidentified-access-key", bob.access_key_header());
+    let key = server
+        .request("PUT", &bob.inbox())
+        .header("unidentified-access-key", bob.access_key_header());
     ask(key.json(&single(&bob, 6, &sealed))).await.expect(200);
     let agent = [("user-agent", USER_AGENT)];
     let mut socket = Socket::open(server, Some(&bob.authorization()), &agent).await.unwrap();
@@ -178,29 +219,57 @@ async fn converse(server: &Server) -> Conversation {
     socket.ask("GET", "/v1/accounts/whoami", &[], None).await.expect(200);
     let mut online = single(&bob, 1, &ciphertext);
     online["online"] = true.into();
-    ask(alice.request(server, "PUT", &bob.inbox()).json(&online)).await.expect(200);
+    ask(alice.request(server, "PUT", &bob.inbox()).json(&online))
+        .await
+        .expect(200);
     socket.content().await;
     socket.keepalive().await;
 
     // Refusals of every kind.
-    ask(server.request("GET", "/v1/accounts/whoami").basic_auth(&alice.aci, Some(&bob.password))).await.expect(401);
+    ask(server
+        .request("GET", "/v1/accounts/whoami")
+        .basic_auth(&alice.aci, Some(&bob.password)))
+    .await
+    .expect(401);
     let wrong = basic(&bob.aci, &alice.password);
     assert_eq!(Socket::open(server, Some(&wrong), &agent).await.err(), Some(403));
     let mut stale = single(&bob, 1, &refused);
     stale["messages"][0]["destinationRegistrationId"] = 0.into();
-    ask(alice.request(server, "PUT", &bob.inbox()).json(&stale)).await.expect(410);
+    ask(alice.request(server, "PUT", &bob.inbox()).json(&stale))
+        .await
+        .expect(410);
     let mut extra = single(&bob, 1, &refused);
     extra["messages"][0]["destinationDeviceId"] = 9.into();
-    ask(alice.request(server, "PUT", &bob.inbox()).json(&extra)).await.expect(409);
-    ask(alice.request(server, "PUT", &bob.inbox()).body(format!("no JSON: {}", base64(&refused)))).await.expect(400);
-    ask(alice.request(server, "PUT", &format!("/v1/messages/{}x", bob.aci)).json(&online)).await.expect(404);
-    ask(alice.request(server, "GET", &format!("/{}/{}", alice.number, bob.aci))).await.expect(404);
-    ask(alice.request(server, "PUT", "/v2/keys").json(&json!({ "signedPreKey": bob.aci_signed }))).await.expect(422);
-    let number = server.request("POST", "/v1/verification/session").json(&json!({ "number": &alice.number[1..] }));
+    ask(alice.request(server, "PUT", &bob.inbox()).json(&extra))
+        .await
+        .expect(409);
+    ask(alice
+        .request(server, "PUT", &bob.inbox())
+        .body(format!("no JSON: {}", base64(&refused))))
+    .await
+    .expect(400);
+    ask(alice
+        .request(server, "PUT", &format!("/v1/messages/{}x", bob.aci))
+        .json(&online))
+    .await
+    .expect(404);
+    ask(alice.request(server, "GET", &format!("/{}/{}", alice.number, bob.aci)))
+        .await
+        .expect(404);
+    ask(alice
+        .request(server, "PUT", "/v2/keys")
+        .json(&json!({ "signedPreKey": bob.aci_signed })))
+    .await
+    .expect(422);
+    let number = server
+        .request("POST", "/v1/verification/session")
+        .json(&json!({ "number": &alice.number[1..] }));
     ask(number).await.expect(400);
     let registration = alice.registration(&base64(&[7; 32]).replace('=', ""));
     ask(alice.registering(server).json(&registration)).await.expect(401);
-    socket.raw(tokio_tungstenite::tungstenite::Message::binary(refused.to_vec())).await;
+    socket
+        .raw(tokio_tungstenite::tungstenite::Message::binary(refused.to_vec()))
+        .await;
     assert_eq!(socket.close_code().await, Some(1007));
 
     // By hand, so that the port is known; a forwarded address is a canary as well.
@@ -238,12 +307,23 @@ async fn converse(server: &Server) -> Conversation {
             Secret::new("identity key", &person.aci_identity.public[1..]),
             Secret::new("PNI identity key", &person.pni_identity.public[1..]),
         ]);
-        for key in [&person.aci_signed, &person.pni_signed, &person.aci_last_resort, &person.pni_last_resort] {
+        for key in [
+            &person.aci_signed,
+            &person.pni_signed,
+            &person.aci_last_resort,
+            &person.pni_last_resort,
+        ] {
             for field in ["publicKey", "signature"] {
-                let bytes = base64::engine::general_purpose::STANDARD.decode(key[field].as_str().unwrap()).unwrap();
+                let bytes = base64::engine::general_purpose::STANDARD
+                    .decode(key[field].as_str().unwrap())
+                    .unwrap();
                 secrets.push(Secret::new("prekey", &bytes[..64.min(bytes.len())]));
             }
         }
     }
-    Conversation { alice, secrets, ports: vec![port] }
+    Conversation {
+        alice,
+        secrets,
+        ports: vec![port],
+    }
 }

@@ -23,7 +23,11 @@ const EACH: u32 = 625;
 async fn t39_everything_accepted_before_a_crash_arrives_and_nothing_acknowledged_comes_back(backend: Backend) {
     let mut server = Server::spawn_with(backend, &[("QUEUE__MAX_ENVELOPES", "20000")]).await;
     let (senders, bob) = (people(&server, SENDERS).await, Person::register(&server).await);
-    let traffic = Traffic { accepted: AtomicUsize::new(0), dying: AtomicBool::new(false), kill_at: 5_000 };
+    let traffic = Traffic {
+        accepted: AtomicUsize::new(0),
+        dying: AtomicBool::new(false),
+        kill_at: 5_000,
+    };
     let pid = server.pid();
     let kill = || kill_process(pid, Signal::KILL).unwrap();
 
@@ -31,11 +35,18 @@ async fn t39_everything_accepted_before_a_crash_arrives_and_nothing_acknowledged
     let socket = bob.connect(&server).await;
     let sending = join_all((0..SENDERS).map(|n| traffic.send_all(&server, &senders[n], &bob, n, 0, &kill)));
     let (reached, received) = Box::pin(async { tokio::join!(sending, receive(socket)) }).await;
-    assert!(traffic.dying.load(Ordering::Relaxed), "the server was killed in the middle");
+    assert!(
+        traffic.dying.load(Ordering::Relaxed),
+        "the server was killed in the middle"
+    );
     server.kill();
 
     let server = server.restart();
-    let traffic = Traffic { kill_at: usize::MAX, dying: AtomicBool::new(false), ..traffic };
+    let traffic = Traffic {
+        kill_at: usize::MAX,
+        dying: AtomicBool::new(false),
+        ..traffic
+    };
     let rest = reached.iter().enumerate();
     join_all(rest.map(|(n, from)| traffic.send_all(&server, &senders[n], &bob, n, *from, &|| ()))).await;
 
@@ -44,7 +55,10 @@ async fn t39_everything_accepted_before_a_crash_arrives_and_nothing_acknowledged
     let confirmed: BTreeSet<Copy> = received.confirmed.iter().cloned().collect();
     for copy in drained.iter().map(|content| parse(content)) {
         // A retry of a send whose answer was lost makes a second copy with a guid of its own, at most one per sender.
-        assert!(!confirmed.contains(&copy) || reached[copy.0] == copy.1, "{copy:?} was acknowledged and came back");
+        assert!(
+            !confirmed.contains(&copy) || reached[copy.0] == copy.1,
+            "{copy:?} was acknowledged and came back"
+        );
     }
     let mut both: Vec<Bytes> = received.contents;
     both.extend(drained.iter().cloned());
@@ -53,7 +67,10 @@ async fn t39_everything_accepted_before_a_crash_arrives_and_nothing_acknowledged
         assert!(unique.into_iter().eq(0..EACH), "sender {sender} lost some");
     }
     for (sender, numbers) in by_sender(&drained) {
-        assert!(numbers.windows(2).all(|pair| pair[0] <= pair[1]), "sender {sender} is out of order: {numbers:?}");
+        assert!(
+            numbers.windows(2).all(|pair| pair[0] <= pair[1]),
+            "sender {sender} is out of order: {numbers:?}"
+        );
     }
 }
 
@@ -77,7 +94,14 @@ async fn a_crash_while_draining_brings_back_only_what_was_not_acknowledged(backe
     socket.keepalive().await;
     server.kill();
     let server = server.restart();
-    let again: Vec<Copy> = bob.connect(&server).await.drain().await.iter().map(|content| parse(content)).collect();
+    let again: Vec<Copy> = bob
+        .connect(&server)
+        .await
+        .drain()
+        .await
+        .iter()
+        .map(|content| parse(content))
+        .collect();
     assert_eq!(again.len(), 400 - acknowledged.len());
     assert!(again.iter().all(|copy| !acknowledged.contains(copy)));
     assert!(left.iter().all(|copy| again.contains(copy)));
@@ -131,7 +155,10 @@ struct Received {
 
 /// Reads, acknowledges and now and then asks, until the connection ends.
 async fn receive(mut socket: Socket) -> Received {
-    let mut received = Received { contents: Vec::new(), confirmed: Vec::new() };
+    let mut received = Received {
+        contents: Vec::new(),
+        confirmed: Vec::new(),
+    };
     let (mut acknowledged, mut asked) = (Vec::new(), None);
     loop {
         match socket.next().await {

@@ -66,7 +66,11 @@ async fn what_is_refused_or_unanswered_comes_again(backend: Backend) {
     for number in [0, 2] {
         let (_, envelope) = again.envelope().await;
         assert_eq!(envelope.content.unwrap(), content(0, u32::try_from(number).unwrap()));
-        assert_eq!(envelope.server_guid.as_ref(), Some(&guids[number]), "a copy keeps its guid");
+        assert_eq!(
+            envelope.server_guid.as_ref(),
+            Some(&guids[number]),
+            "a copy keeps its guid"
+        );
     }
     again.expect_empty().await;
 }
@@ -87,7 +91,10 @@ async fn t33_the_window_bounds_what_is_under_way_and_a_poison_envelope_blocks_no
     for id in 0..5 {
         socket.ask_as(Some(id), "GET", "/v1/keepalive", &[], None).await;
         let event = socket.next().await;
-        assert!(matches!(&event, Event::Answer(answered, _) if *answered == id), "{event:?}");
+        assert!(
+            matches!(&event, Event::Answer(answered, _) if *answered == id),
+            "{event:?}"
+        );
     }
     // From the last to the second. The first stays unanswered, and the rest flows by.
     for id in ids[1..].iter().rev() {
@@ -106,7 +113,10 @@ async fn online_only_envelopes_are_never_stored(backend: Backend) {
     let online = async |content: &[u8]| {
         let mut body = single(&bob, 1, content);
         body["online"] = true.into();
-        ask(alice.request(&server, "PUT", &bob.inbox()).json(&body)).await.expect(200).looks()
+        ask(alice.request(&server, "PUT", &bob.inbox()).json(&body))
+            .await
+            .expect(200)
+            .looks()
     };
     let offline_answer = online(b"nobody is there").await;
     assert_eq!(bob.fetch(&server).await, json!({ "messages": [], "more": false }));
@@ -114,7 +124,10 @@ async fn online_only_envelopes_are_never_stored(backend: Backend) {
     socket.expect_empty().await;
     assert_eq!(online(b"now").await, offline_answer, "T41: the answer tells nothing");
     let (_, envelope) = socket.envelope().await;
-    assert_eq!((envelope.content.as_deref(), envelope.ephemeral), (Some(&b"now"[..]), None));
+    assert_eq!(
+        (envelope.content.as_deref(), envelope.ephemeral),
+        (Some(&b"now"[..]), None)
+    );
     assert_eq!(bob.fetch(&server).await["messages"], json!([]));
     let mut again = bob.connect(&server).await;
     again.expect_empty().await;
@@ -125,14 +138,19 @@ async fn stories_reach_only_those_who_want_them(backend: Backend) {
     let (alice, bob) = (Person::register(&server).await, Person::register(&server).await);
     let fill = async || {
         let story = format!("{}?story=true", bob.inbox());
-        ask(server.request("PUT", &story).json(&single(&bob, 6, b"story"))).await.expect(200);
+        ask(server.request("PUT", &story).json(&single(&bob, 6, b"story")))
+            .await
+            .expect(200);
         send(&server, &alice, &bob, b"message").await.expect(200);
     };
     fill().await;
     let wants = [("x-signal-receive-stories", "true")];
     let mut socket = Socket::open(&server, Some(&bob.authorization()), &wants).await.unwrap();
     let (id, envelope) = socket.envelope().await;
-    assert_eq!((envelope.content.as_deref(), envelope.story), (Some(&b"story"[..]), Some(true)));
+    assert_eq!(
+        (envelope.content.as_deref(), envelope.story),
+        (Some(&b"story"[..]), Some(true))
+    );
     socket.answer(id, 200).await;
     assert_eq!(socket.drain().await, [&b"message"[..]]);
     socket.keepalive().await;
@@ -165,8 +183,13 @@ async fn the_historic_fetch_shows_and_deletes(backend: Backend) {
         }
     }
     let page = bob.fetch(&server).await;
-    assert_eq!((page["messages"].as_array().unwrap().len(), &page["more"]), (1, &json!(false)));
-    ask(bob.request(&server, "DELETE", "/v1/messages/uuid/nonsense")).await.expect(422);
+    assert_eq!(
+        (page["messages"].as_array().unwrap().len(), &page["more"]),
+        (1, &json!(false))
+    );
+    ask(bob.request(&server, "DELETE", "/v1/messages/uuid/nonsense"))
+        .await
+        .expect(422);
     let mut socket = bob.connect(&server).await;
     assert_eq!(socket.drain().await, [content(0, 100)]);
 }
@@ -237,7 +260,9 @@ async fn t76_sigterm_closes_sockets_and_keeps_every_accepted_send(backend: Backe
     let sending = join_all(senders.iter().enumerate().map(async |(sender, person)| {
         let mut successes = 0;
         for number in 0.. {
-            let request = person.request(&server, "PUT", &bob.inbox()).json(&single(&bob, 1, &content(sender, number)));
+            let request = person
+                .request(&server, "PUT", &bob.inbox())
+                .json(&single(&bob, 1, &content(sender, number)));
             match try_ask(request).await {
                 Ok(answer) if answer.status == 200 => successes += 1,
                 // Nothing but the end of the server may get in the way.
@@ -263,8 +288,14 @@ async fn t76_sigterm_closes_sockets_and_keeps_every_accepted_send(backend: Backe
     let arrived = by_sender(&bob.connect(&server).await.drain().await);
     for (sender, successes) in successes.into_iter().enumerate() {
         let numbers = arrived.get(&sender).cloned().unwrap_or_default();
-        assert!(numbers.len() >= successes, "sender {sender}: {successes} accepted, {numbers:?} arrived");
-        assert!(numbers.iter().copied().eq(0..u32::try_from(numbers.len()).unwrap()), "{numbers:?}");
+        assert!(
+            numbers.len() >= successes,
+            "sender {sender}: {successes} accepted, {numbers:?} arrived"
+        );
+        assert!(
+            numbers.iter().copied().eq(0..u32::try_from(numbers.len()).unwrap()),
+            "{numbers:?}"
+        );
     }
 }
 
@@ -274,12 +305,17 @@ async fn t32_a_half_open_connection_is_found_and_its_envelopes_come_again() {
     let server = Server::spawn(Backend::Sqlite).await;
     let (alice, bob) = (Person::register(&server).await, Person::register(&server).await);
     let proxy = Proxy::to(server.address()).await;
-    let mut lost = Socket::open_at(proxy.address(), Some(&bob.authorization()), &[]).await.unwrap();
+    let mut lost = Socket::open_at(proxy.address(), Some(&bob.authorization()), &[])
+        .await
+        .unwrap();
     lost.expect_empty().await;
     proxy.fall_silent();
     send(&server, &alice, &bob, b"into the void").await.expect(200);
     until("the dead connection to be found", async || {
-        server.metric("blind_relay_sockets_closed_total{reason=\"silent\"}").await > 0.0
+        server
+            .metric("blind_relay_sockets_closed_total{reason=\"silent\"}")
+            .await
+            > 0.0
     })
     .await;
     assert_eq!(bob.connect(&server).await.drain().await, [&b"into the void"[..]]);

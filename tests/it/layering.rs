@@ -16,7 +16,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("storage", &["domain", "telemetry"]),
     ("wakeup", &["domain", "sealing", "telemetry"]),
     ("auth", &["domain", "storage", "sealing", "encoding", "telemetry"]),
-    ("accounts", &["domain", "storage", "auth", "sealing", "encoding", "telemetry"]),
+    (
+        "accounts",
+        &["domain", "storage", "auth", "sealing", "encoding", "telemetry"],
+    ),
     ("directory", &["domain", "storage", "telemetry"]),
     ("relay", &["domain", "storage", "wakeup", "sealing", "telemetry"]),
     ("retention", &["domain", "storage", "telemetry"]),
@@ -40,7 +43,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("config", &["secret_file", "telemetry"]),
     ("cli", &["config"]),
     ("tls", &["domain", "secret_file"]),
-    ("doctor", &["config", "domain", "secret_file", "server", "storage", "telemetry", "tls"]),
+    (
+        "doctor",
+        &[
+            "config",
+            "domain",
+            "secret_file",
+            "server",
+            "storage",
+            "telemetry",
+            "tls",
+        ],
+    ),
     (
         "server",
         &[
@@ -140,7 +154,10 @@ fn the_reader_finds_every_form_of_an_import() {
     assert_eq!(imports, ["auth", "config", "domain", "http", "tls"]);
     let text = "a();\n#[cfg(test)]\nmod tests {\n    b();\n}\nc();\n";
     assert_eq!(without_test_modules(text), "a();\nc();\n");
-    assert_eq!(without_comments("use crate::a; // crate::b\n//! crate::c\n"), "use crate::a; \n\n");
+    assert_eq!(
+        without_comments("use crate::a; // crate::b\n//! crate::c\n"),
+        "use crate::a; \n\n"
+    );
 }
 
 /// One file of the server.
@@ -167,10 +184,11 @@ impl Source {
 
     fn names(&self, name: &str) -> bool {
         let starts_word = |at: usize| !self.code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
-        let ends_word = |at: usize| {
-            name.ends_with("::") || !self.code[at..].starts_with(|c: char| c.is_alphanumeric() || c == '_')
-        };
-        self.code.match_indices(name).any(|(at, _)| starts_word(at) && ends_word(at + name.len()))
+        let ends_word =
+            |at: usize| name.ends_with("::") || !self.code[at..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
+        self.code
+            .match_indices(name)
+            .any(|(at, _)| starts_word(at) && ends_word(at + name.len()))
     }
 }
 
@@ -178,9 +196,14 @@ impl Source {
 fn first_names(rest: &str) -> Vec<String> {
     let name = |text: &str| {
         let text = text.trim_start();
-        text[..text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len())].to_owned()
+        text[..text
+            .find(|c: char| !c.is_alphanumeric() && c != '_')
+            .unwrap_or(text.len())]
+            .to_owned()
     };
-    let Some(group) = rest.strip_prefix('{') else { return vec![name(rest)] };
+    let Some(group) = rest.strip_prefix('{') else {
+        return vec![name(rest)];
+    };
     let (mut names, mut depth, mut start) = (Vec::new(), 0, 0);
     for (at, c) in group.char_indices() {
         match c {
@@ -204,8 +227,10 @@ fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     collect(&root, &mut files);
-    let texts: Vec<(PathBuf, String)> =
-        files.into_iter().map(|file| (file.clone(), std::fs::read_to_string(file).unwrap())).collect();
+    let texts: Vec<(PathBuf, String)> = files
+        .into_iter()
+        .map(|file| (file.clone(), std::fs::read_to_string(file).unwrap()))
+        .collect();
     let for_tests: Vec<PathBuf> = texts.iter().flat_map(|(file, text)| test_modules(file, text)).collect();
     let sources: Vec<_> = texts
         .into_iter()
@@ -221,7 +246,12 @@ fn sources() -> Vec<Source> {
                 return None;
             }
             let code = without_comments(&without_test_modules(&text));
-            Some(Source { path: file.clone(), module: parts[0].to_owned(), depth: parts.len(), code })
+            Some(Source {
+                path: file.clone(),
+                module: parts[0].to_owned(),
+                depth: parts.len(),
+                code,
+            })
         })
         .collect();
     assert!(sources.len() > 50, "the sources are where they are looked for");
@@ -258,7 +288,9 @@ fn without_test_modules(text: &str) -> String {
     let mut kept = String::new();
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
-        let opens = lines.peek().is_some_and(|next| next.contains("mod ") && next.ends_with('{'));
+        let opens = lines
+            .peek()
+            .is_some_and(|next| next.contains("mod ") && next.ends_with('{'));
         if line.trim() == "#[cfg(test)]" && opens {
             let end = format!("{}}}", &line[..line.len() - line.trim_start().len()]);
             for skipped in lines.by_ref() {
@@ -275,5 +307,7 @@ fn without_test_modules(text: &str) -> String {
 }
 
 fn without_comments(text: &str) -> String {
-    text.lines().map(|line| format!("{}\n", line.split_once("//").map_or(line, |(code, _)| code))).collect()
+    text.lines()
+        .map(|line| format!("{}\n", line.split_once("//").map_or(line, |(code, _)| code)))
+        .collect()
 }

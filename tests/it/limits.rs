@@ -6,17 +6,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, sleep};
 
-use blind_relay::http::routes::ROUTES;
-
 use crate::support::person::open_session;
 use crate::support::{Backend, Person, Server, ask, within};
+use blind_relay::http::routes::ROUTES;
 
 #[tokio::test]
 async fn t27_a_trickling_head_is_cut_off() {
     let server = Server::spawn_with(Backend::Sqlite, &[("LIMITS__HEADER_TIMEOUT_SECS", "1")]).await;
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     let mut silent = TcpStream::connect(server.address()).await.unwrap();
-    let head = format!("GET /v1/keepalive HTTP/1.1\r\nHost: x\r\nX-Slow: {}", "x".repeat(10_000));
+    let head = format!(
+        "GET /v1/keepalive HTTP/1.1\r\nHost: x\r\nX-Slow: {}",
+        "x".repeat(10_000)
+    );
     let cut = within("the end of a slow connection", async {
         for byte in head.bytes() {
             if stream.write_all(&[byte]).await.is_err() {
@@ -73,14 +75,38 @@ async fn t61_heads_that_are_too_large_or_ambiguous_are_refused() {
         ("1,000 headers", "/v1/keepalive", &thousand, "", &["431"]),
         ("64 KiB of header", "/v1/keepalive", &large, "", &["431"]),
         ("64 KiB of path", &long_path, "", "", &["414", "431"]),
-        ("two lengths", "/v2/keys", "Content-Length: 4\r\nContent-Length: 5\r\n", "abcde", &["400"]),
-        ("length of letters", "/v2/keys", "Content-Length: four\r\n", "", &["400"]),
+        (
+            "two lengths",
+            "/v2/keys",
+            "Content-Length: 4\r\nContent-Length: 5\r\n",
+            "abcde",
+            &["400"],
+        ),
+        (
+            "length of letters",
+            "/v2/keys",
+            "Content-Length: four\r\n",
+            "",
+            &["400"],
+        ),
         ("negative length", "/v2/keys", "Content-Length: -1\r\n", "", &["400"]),
         ("folded header", "/v1/keepalive", "A: b\r\n c\r\n", "", &["400"]),
         ("NUL", "/v1/keepalive", "A: b\0c\r\n", "", &["400"]),
         ("space before colon", "/v1/keepalive", "A : b\r\n", "", &["400"]),
-        ("no chunk size", "/v1/verification/session", "Transfer-Encoding: chunked\r\n", "zz\r\n", &["400"]),
-        ("unknown coding", "/v2/keys", "Transfer-Encoding: gzip\r\n", "x", &["400"]),
+        (
+            "no chunk size",
+            "/v1/verification/session",
+            "Transfer-Encoding: chunked\r\n",
+            "zz\r\n",
+            &["400"],
+        ),
+        (
+            "unknown coding",
+            "/v2/keys",
+            "Transfer-Encoding: gzip\r\n",
+            "x",
+            &["400"],
+        ),
     ] {
         let method = if body.is_empty() { "GET" } else { "POST" };
         let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n{body}");
@@ -88,9 +114,17 @@ async fn t61_heads_that_are_too_large_or_ambiguous_are_refused() {
         let status = answer.get(9..12).unwrap_or("none");
         assert!(statuses.contains(&status), "{name}: {answer}");
     }
-    for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"GET / HTTP/9.9\r\n\r\n", b"\0\0\0\0\r\n\r\n", b"GET\r\n\r\n"] {
+    for garbage in [
+        &b"\x16\x03\x01\x02\x00\x01\x00"[..],
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\0\0\0\0\r\n\r\n",
+        b"GET\r\n\r\n",
+    ] {
         let answer = raw(&server, garbage).await;
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.0 400"), "{answer}");
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.0 400"),
+            "{answer}"
+        );
     }
     let log = server.log();
     assert!(!log.contains("panicked") && !log.contains("ERROR"), "{log}");
@@ -101,7 +135,10 @@ async fn t61_heads_that_are_too_large_or_ambiguous_are_refused() {
 async fn t61_a_request_with_two_lengths_smuggles_nothing() {
     let server = Server::spawn(Backend::Sqlite).await;
     let body = "0\r\n\r\nGET /v1/keepalive HTTP/1.1\r\nHost: x\r\n\r\n";
-    for lengths in ["Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"] {
+    for lengths in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+    ] {
         let request = format!("POST /v1/verification/session HTTP/1.1\r\nHost: x\r\n{lengths}\r\n{body}");
         let answer = raw(&server, request.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
@@ -138,16 +175,34 @@ async fn every_route_bounds_its_body_as_declared() {
     let server = Server::spawn(Backend::Sqlite).await;
     let alice = Person::register(&server).await;
     let session = open_session(&server, &alice.number).await;
-    for route in ROUTES.iter().filter(|route| matches!(route.method, "put" | "post" | "patch")) {
-        let path = route.path.replace("{id}", &session).replace("{destination}", &alice.aci);
+    for route in ROUTES
+        .iter()
+        .filter(|route| matches!(route.method, "put" | "post" | "patch"))
+    {
+        let path = route
+            .path
+            .replace("{id}", &session)
+            .replace("{destination}", &alice.aci);
         let padded = |length: usize| {
             let body = format!("{{\"x\":\"{}\"}}", "x".repeat(length - 8));
             let request = alice.request(&server, &route.method.to_uppercase(), &path);
             ask(request.header("content-type", "application/json").body(body))
         };
-        assert_ne!(padded(route.max_body).await.status, 413, "{} {}", route.method, route.path);
+        assert_ne!(
+            padded(route.max_body).await.status,
+            413,
+            "{} {}",
+            route.method,
+            route.path
+        );
         let answer = padded(route.max_body + 1).await;
-        assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"), "{} {}", route.method, route.path);
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (413, "body_too_large"),
+            "{} {}",
+            route.method,
+            route.path
+        );
     }
 }
 

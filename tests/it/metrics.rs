@@ -15,7 +15,10 @@ async fn concurrent_sends_share_commits(backend: Backend) {
     let server = Server::spawn(backend).await;
     let (senders, recipients) = (people(&server, 50).await, people(&server, 5).await);
     let before = Commits::read(&server).await;
-    let sending = recipients.iter().enumerate().map(|(n, to)| flood(&server, &senders[n * 10..n * 10 + 10], to, 0..20));
+    let sending = recipients
+        .iter()
+        .enumerate()
+        .map(|(n, to)| flood(&server, &senders[n * 10..n * 10 + 10], to, 0..20));
     join_all(sending).await;
     let after = Commits::read(&server).await;
     let (rows, commits) = (after.rows - before.rows, after.commits - before.commits);
@@ -33,7 +36,10 @@ async fn sockets_and_requests_are_counted_by_closed_labels(backend: Backend) {
     socket.expect_empty().await;
     assert!((server.metric("blind_relay_sockets{kind=\"device\"}").await - 1.0).abs() < 0.5);
     drop(socket);
-    until("the socket's end", async || server.metric("blind_relay_sockets{kind=\"device\"}").await < 0.5).await;
+    until("the socket's end", async || {
+        server.metric("blind_relay_sockets{kind=\"device\"}").await < 0.5
+    })
+    .await;
     let text = server.metrics().await;
     for personal in [&bob.aci, &bob.pni, &bob.number[1..], "127.0.0.1"] {
         assert!(!text.contains(personal), "{personal}");

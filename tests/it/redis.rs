@@ -17,7 +17,9 @@ const QUICK_TICK: &[(&str, &str)] = &[("RELAY__FALLBACK_TICK_MILLIS", "200")];
 
 #[tokio::test]
 async fn hints_cross_from_node_to_node() {
-    let Some((_redis, one, two)) = pair(HINTS_ONLY).await else { return };
+    let Some((_redis, one, two)) = pair(HINTS_ONLY).await else {
+        return;
+    };
     let (alice, bob) = (Person::register(&one).await, Person::register(&two).await);
     let mut socket = bob.connect(&two).await;
     socket.expect_empty().await;
@@ -32,7 +34,9 @@ async fn hints_cross_from_node_to_node() {
 
 #[tokio::test]
 async fn t60_redis_stopped_in_the_middle_of_traffic_loses_nothing_and_resumes_by_itself() {
-    let Some((mut redis, one, two)) = pair(QUICK_TICK).await else { return };
+    let Some((mut redis, one, two)) = pair(QUICK_TICK).await else {
+        return;
+    };
     let (senders, bob) = (people(&one, 4).await, Person::register(&two).await);
     let mut socket = bob.connect(&two).await;
     socket.expect_empty().await;
@@ -71,7 +75,9 @@ async fn t60_redis_stopped_in_the_middle_of_traffic_loses_nothing_and_resumes_by
 
 #[tokio::test]
 async fn t60_a_frozen_redis_delays_nobody_for_longer_than_the_tick() {
-    let Some((redis, one, two)) = pair(QUICK_TICK).await else { return };
+    let Some((redis, one, two)) = pair(QUICK_TICK).await else {
+        return;
+    };
     let (alice, bob) = (Person::register(&one).await, Person::register(&two).await);
     let mut socket = bob.connect(&two).await;
     socket.expect_empty().await;
@@ -93,7 +99,9 @@ async fn t60_a_frozen_redis_delays_nobody_for_longer_than_the_tick() {
 
 #[tokio::test]
 async fn t60_redis_stores_nothing_and_may_be_emptied() {
-    let Some((redis, one, two)) = pair(HINTS_ONLY).await else { return };
+    let Some((redis, one, two)) = pair(HINTS_ONLY).await else {
+        return;
+    };
     let (alice, bob) = (Person::register(&one).await, Person::register(&two).await);
     let mut socket = bob.connect(&two).await;
     socket.expect_empty().await;
@@ -111,7 +119,9 @@ async fn t60_redis_stores_nothing_and_may_be_emptied() {
 
 #[tokio::test]
 async fn t30_a_connection_on_another_node_takes_over() {
-    let Some((_redis, one, two)) = pair(HINTS_ONLY).await else { return };
+    let Some((_redis, one, two)) = pair(HINTS_ONLY).await else {
+        return;
+    };
     let (alice, bob) = (Person::register(&one).await, Person::register(&two).await);
     send(&one, &alice, &bob, b"unanswered").await.expect(200);
     let mut first = bob.connect(&one).await;
@@ -132,26 +142,34 @@ async fn t30_a_connection_on_another_node_takes_over() {
 
 #[tokio::test]
 async fn online_only_envelopes_cross_nodes_and_are_not_stored() {
-    let Some((_redis, one, two)) = pair(HINTS_ONLY).await else { return };
+    let Some((_redis, one, two)) = pair(HINTS_ONLY).await else {
+        return;
+    };
     let (alice, bob) = (Person::register(&one).await, Person::register(&two).await);
     let mut socket = bob.connect(&two).await;
     socket.expect_empty().await;
     let mut body = single(&bob, 1, b"now or never");
     body["online"] = true.into();
-    ask(alice.request(&one, "PUT", &bob.inbox()).json(&body)).await.expect(200);
+    ask(alice.request(&one, "PUT", &bob.inbox()).json(&body))
+        .await
+        .expect(200);
     assert_eq!(socket.envelope().await.1.content.as_deref(), Some(&b"now or never"[..]));
     assert_eq!(bob.fetch(&one).await["messages"], json!([]));
 }
 
 #[tokio::test]
 async fn t08_a_removed_account_is_dead_on_the_other_node_by_hint() {
-    let Some((_redis, one, two)) = pair(HINTS_ONLY).await else { return };
+    let Some((_redis, one, two)) = pair(HINTS_ONLY).await else {
+        return;
+    };
     removed_on_one_is_dead_on_two(&one, &two).await;
 }
 
 #[tokio::test]
 async fn t08_a_removed_account_is_dead_on_the_other_node_without_redis_too() {
-    let Some((mut redis, one, two)) = pair(&[]).await else { return };
+    let Some((mut redis, one, two)) = pair(&[]).await else {
+        return;
+    };
     redis.stop();
     removed_on_one_is_dead_on_two(&one, &two).await;
 }
@@ -178,7 +196,10 @@ async fn removed_on_one_is_dead_on_two(one: &Server, two: &Server) {
     let limit = Duration::from_secs(5);
     for person in [&bob, &old] {
         until_dead(two, person, limit).await;
-        assert_eq!(Socket::open(two, Some(&person.authorization()), &[]).await.err(), Some(403));
+        assert_eq!(
+            Socket::open(two, Some(&person.authorization()), &[]).await.err(),
+            Some(403)
+        );
     }
     assert_eq!(socket.close_code().await, Some(4401));
     assert_eq!(carols.close_code().await, Some(4401));
@@ -189,7 +210,9 @@ async fn removed_on_one_is_dead_on_two(one: &Server, two: &Server) {
 
 #[tokio::test]
 async fn t72_hints_hold_no_content_and_no_sender() {
-    let Some((redis, one, two)) = pair(HINTS_ONLY).await else { return };
+    let Some((redis, one, two)) = pair(HINTS_ONLY).await else {
+        return;
+    };
     let (alice, bob) = (Person::register(&one).await, Person::register(&two).await);
     // Accounts are named when they change, so the search begins after that.
     let client = redis::Client::open(redis.url()).unwrap();
@@ -201,12 +224,19 @@ async fn t72_hints_hold_no_content_and_no_sender() {
     for online in [true, false] {
         let mut body = single(&bob, 1, &canary);
         body["online"] = online.into();
-        ask(alice.request(&one, "PUT", &bob.inbox()).json(&body)).await.expect(200);
+        ask(alice.request(&one, "PUT", &bob.inbox()).json(&body))
+            .await
+            .expect(200);
         socket.envelope().await;
     }
     // What was published before this is published by now.
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    redis::cmd("PUBLISH").arg("end").arg("end").query_async::<()>(&mut connection).await.unwrap();
+    redis::cmd("PUBLISH")
+        .arg("end")
+        .arg("end")
+        .query_async::<()>(&mut connection)
+        .await
+        .unwrap();
     let mut heard = Vec::new();
     let mut messages = listener.into_on_message();
     within("the last message", async {
@@ -221,8 +251,14 @@ async fn t72_hints_hold_no_content_and_no_sender() {
     let finds = |needle: &[u8]| heard.windows(needle.len()).any(|window| window == needle);
     assert!(!finds(&canary), "the content");
     for person in [&alice, &bob] {
-        assert!(!finds(uuid::Uuid::parse_str(&person.aci).unwrap().as_bytes()), "an account");
-        assert!(!finds(person.aci.as_bytes()) && !finds(person.number.as_bytes()), "an account or a number");
+        assert!(
+            !finds(uuid::Uuid::parse_str(&person.aci).unwrap().as_bytes()),
+            "an account"
+        );
+        assert!(
+            !finds(person.aci.as_bytes()) && !finds(person.number.as_bytes()),
+            "an account or a number"
+        );
     }
     assert!(finds(&heard[20..30]), "the search works");
 }
@@ -238,7 +274,10 @@ async fn pair(settings: &[(&str, &str)]) -> Option<(RedisServer, Server, Server)
 }
 
 async fn until_listening(server: &Server, times: usize) {
-    until("a subscription", async || server.log().matches("listening for hints").count() >= times).await;
+    until("a subscription", async || {
+        server.log().matches("listening for hints").count() >= times
+    })
+    .await;
 }
 
 async fn hinted(server: &Server) -> f64 {

@@ -19,9 +19,16 @@ async fn a_number_becomes_an_account(backend: Backend) {
     let person = Person::new();
     // The nulls are what one client stack sends.
     let body = json!({ "number": person.number, "pushToken": null, "mcc": null, "mnc": null, "pushTokenType": null });
-    let session = ask(server.request("POST", "/v1/verification/session").json(&body)).await.expect(200).json();
+    let session = ask(server.request("POST", "/v1/verification/session").json(&body))
+        .await
+        .expect(200)
+        .json();
     let id = session["id"].as_str().unwrap();
-    assert!(id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte)), "{id}");
+    assert!(
+        id.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte)),
+        "{id}"
+    );
     let fresh = json!({
         "id": id, "allowedToRequestCode": true, "verified": false, "requestedInformation": [],
         "nextSms": 0, "nextCall": 0, "nextVerificationAttempt": 0,
@@ -29,37 +36,63 @@ async fn a_number_becomes_an_account(backend: Backend) {
     assert_eq!(session, fresh);
     let path = format!("/v1/verification/session/{id}");
     assert_eq!(ask(server.request("GET", &path)).await.expect(200).json(), fresh);
-    let patch = server.request("PATCH", &path).json(&json!({ "captcha": "x", "pushChallenge": null }));
+    let patch = server
+        .request("PATCH", &path)
+        .json(&json!({ "captcha": "x", "pushChallenge": null }));
     assert_eq!(ask(patch).await.expect(200).json(), fresh);
     let code = format!("{path}/code");
     for transport in ["sms", "voice"] {
-        let request = server.request("POST", &code).json(&json!({ "transport": transport, "client": "android-2021-03" }));
+        let request = server
+            .request("POST", &code)
+            .json(&json!({ "transport": transport, "client": "android-2021-03" }));
         assert_eq!(ask(request).await.expect(200).json(), fresh);
     }
-    let verified = ask(server.request("PUT", &code).json(&json!({ "code": "123456" }))).await.expect(200).json();
-    assert_eq!((&verified["verified"], &verified["allowedToRequestCode"]), (&json!(true), &json!(false)));
+    let verified = ask(server.request("PUT", &code).json(&json!({ "code": "123456" })))
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(
+        (&verified["verified"], &verified["allowedToRequestCode"]),
+        (&json!(true), &json!(false))
+    );
     for request in [
         server.request("PUT", &code).json(&json!({ "code": "123456" })),
-        server.request("POST", &code).json(&json!({ "transport": "sms", "client": "ios" })),
+        server
+            .request("POST", &code)
+            .json(&json!({ "transport": "sms", "client": "ios" })),
     ] {
         assert_eq!(ask(request).await.expect(409).json(), verified);
     }
 
-    let account = ask(person.registering(&server).json(&person.registration(id))).await.expect(200).json();
+    let account = ask(person.registering(&server).json(&person.registration(id)))
+        .await
+        .expect(200)
+        .json();
     for field in ["uuid", "pni"] {
         let text = account[field].as_str().unwrap();
-        assert_eq!(uuid::Uuid::try_parse(text).unwrap().to_string(), text, "a bare UUID in lower case");
+        assert_eq!(
+            uuid::Uuid::try_parse(text).unwrap().to_string(),
+            text,
+            "a bare UUID in lower case"
+        );
     }
-    assert_eq!((&account["number"], &account["reregistration"]), (&json!(person.number), &json!(false)));
+    assert_eq!(
+        (&account["number"], &account["reregistration"]),
+        (&json!(person.number), &json!(false))
+    );
     assert_eq!(account["storageCapable"], false);
     assert_eq!(account["entitlements"], json!({ "badges": [], "backup": null }));
     // The session is used up.
-    ask(person.registering(&server).json(&person.registration(id))).await.expect(401);
+    ask(person.registering(&server).json(&person.registration(id)))
+        .await
+        .expect(401);
 
     let mut registered = person.clone();
     account["uuid"].as_str().unwrap().clone_into(&mut registered.aci);
     for user in [registered.aci.clone(), format!("{}.1", registered.aci)] {
-        let request = server.request("GET", "/v1/accounts/whoami").basic_auth(user, Some(&person.password));
+        let request = server
+            .request("GET", "/v1/accounts/whoami")
+            .basic_auth(user, Some(&person.password));
         let mut whoami = ask(request).await.expect(200).json();
         whoami["reregistration"] = false.into();
         assert_eq!(whoami, account);
@@ -70,24 +103,45 @@ async fn a_number_becomes_an_account(backend: Backend) {
 async fn a_session_that_is_not_right_is_refused() {
     let server = Server::spawn(Backend::Sqlite).await;
     let post = |body: Value| ask(server.request("POST", "/v1/verification/session").json(&body));
-    for number in ["", "+", "12345678", "+1234", "+0123456789", "+49 151 234", "+1234567890123456"] {
+    for number in [
+        "",
+        "+",
+        "12345678",
+        "+1234",
+        "+0123456789",
+        "+49 151 234",
+        "+1234567890123456",
+    ] {
         post(json!({ "number": number })).await.expect(400);
     }
     for body in [json!({}), json!({ "number": null }), json!({ "number": 49_151 })] {
         post(body).await.expect(422);
     }
-    let unknown = base64(&random::<32>()).replace('+', "-").replace('/', "_").replace('=', "");
+    let unknown = base64(&random::<32>())
+        .replace('+', "-")
+        .replace('/', "_")
+        .replace('=', "");
     for (id, status) in [(unknown.as_str(), 404), ("x", 422), ("%00", 422), ("....", 422)] {
         let path = format!("/v1/verification/session/{id}");
         ask(server.request("GET", &path)).await.expect(status);
-        ask(server.request("PATCH", &path).json(&json!({}))).await.expect(status);
+        ask(server.request("PATCH", &path).json(&json!({})))
+            .await
+            .expect(status);
         let code = format!("{path}/code");
-        ask(server.request("PUT", &code).json(&json!({ "code": "1" }))).await.expect(status);
-        ask(server.request("POST", &code).json(&json!({ "transport": "sms" }))).await.expect(status);
+        ask(server.request("PUT", &code).json(&json!({ "code": "1" })))
+            .await
+            .expect(status);
+        ask(server.request("POST", &code).json(&json!({ "transport": "sms" })))
+            .await
+            .expect(status);
     }
     let session = open_session(&server, "+4915112345678").await;
     let code = format!("/v1/verification/session/{session}/code");
-    for body in [json!({ "transport": "pigeon" }), json!({ "transport": null }), json!({})] {
+    for body in [
+        json!({ "transport": "pigeon" }),
+        json!({ "transport": null }),
+        json!({}),
+    ] {
         ask(server.request("POST", &code).json(&body)).await.expect(422);
     }
 }
@@ -101,11 +155,16 @@ async fn t01_wrong_codes_are_answers_and_are_counted() {
     let try_code = |text: &str| ask(server.request("PUT", &code).json(&json!({ "code": text })));
     for left in (0..5).rev() {
         let answer = try_code("").await.expect(200).json();
-        assert_eq!((&answer["verified"], &answer["allowedToRequestCode"]), (&json!(false), &json!(left > 0)));
+        assert_eq!(
+            (&answer["verified"], &answer["allowedToRequestCode"]),
+            (&json!(false), &json!(left > 0))
+        );
     }
     let answer = try_code("123456").await.expect(409).json();
     assert_eq!((&answer["verified"], &answer["id"]), (&json!(false), &json!(session)));
-    ask(person.registering(&server).json(&person.registration(&session))).await.expect(401);
+    ask(person.registering(&server).json(&person.registration(&session)))
+        .await
+        .expect(401);
 }
 
 #[tokio::test]
@@ -139,10 +198,21 @@ async fn a_registration_that_is_not_right_is_refused_and_leaves_the_session() {
     let mut short = person.aci_signed.clone();
     short["signature"] = base64(&[0; 63]).into();
     let bare = signed(&person.aci_identity, 1, &ec_key()[1..]);
-    for key in [foreign, damaged, short, bare, Value::Null, kyber(&person.aci_identity, 1)] {
+    for key in [
+        foreign,
+        damaged,
+        short,
+        bare,
+        Value::Null,
+        kyber(&person.aci_identity, 1),
+    ] {
         register(&with("/aciSignedPreKey", key)).await.expect(422);
     }
-    for key in [kyber(&person.aci_identity, 1), signed_ec(&person.pni_identity, 1), Value::Null] {
+    for key in [
+        kyber(&person.aci_identity, 1),
+        signed_ec(&person.pni_identity, 1),
+        Value::Null,
+    ] {
         register(&with("/pniPqLastResortPreKey", key)).await.expect(422);
     }
     for key in [base64(&[0; 33]), base64(&[5; 32]), base64(&ec_key()), "?".to_owned()] {
@@ -150,8 +220,16 @@ async fn a_registration_that_is_not_right_is_refused_and_leaves_the_session() {
     }
     let mut low_order = [0; 33];
     low_order[0] = 5;
-    register(&with("/pniIdentityKey", base64(&low_order).into())).await.expect(422);
-    for field in ["aciIdentityKey", "pniIdentityKey", "pniSignedPreKey", "aciPqLastResortPreKey", "accountAttributes"] {
+    register(&with("/pniIdentityKey", base64(&low_order).into()))
+        .await
+        .expect(422);
+    for field in [
+        "aciIdentityKey",
+        "pniIdentityKey",
+        "pniSignedPreKey",
+        "aciPqLastResortPreKey",
+        "accountAttributes",
+    ] {
         let mut body = good.clone();
         body.as_object_mut().unwrap().remove(field);
         register(&body).await.expect(422);
@@ -177,23 +255,37 @@ async fn a_registration_that_is_not_right_is_refused_and_leaves_the_session() {
     ask(raw.body("{\"sessionId\":")).await.expect(400);
     let unnamed = || server.request("POST", "/v1/registration").json(&good);
     ask(unnamed()).await.expect(401);
-    ask(unnamed().basic_auth(&other.aci, Some(&other.password))).await.expect(401);
-    ask(unnamed().basic_auth(&person.number, Some("short"))).await.expect(401);
-    ask(unnamed().basic_auth(&other.number, Some(&person.password))).await.expect(400);
+    ask(unnamed().basic_auth(&other.aci, Some(&other.password)))
+        .await
+        .expect(401);
+    ask(unnamed().basic_auth(&person.number, Some("short")))
+        .await
+        .expect(401);
+    ask(unnamed().basic_auth(&other.number, Some(&person.password)))
+        .await
+        .expect(400);
 
     register(&good).await.expect(200);
-    ask(other.request(&server, "GET", "/v1/accounts/whoami")).await.expect(200);
+    ask(other.request(&server, "GET", "/v1/accounts/whoami"))
+        .await
+        .expect(200);
 }
 
 #[tokio::test]
 async fn access_keys_come_as_numbers_or_base64_and_unknown_fields_are_ignored() {
     let server = Server::spawn(Backend::Sqlite).await;
     let sealed = async |to: &Person, key: &[u8; 16]| {
-        let request = server.request("PUT", &to.inbox()).header("unidentified-access-key", base64(key));
+        let request = server
+            .request("PUT", &to.inbox())
+            .header("unidentified-access-key", base64(key));
         ask(request.json(&single(to, 6, b"c"))).await.status
     };
     let key = random::<16>();
-    for form in [json!(key), json!(base64(&key)), json!(base64(&key).trim_end_matches('='))] {
+    for form in [
+        json!(key),
+        json!(base64(&key)),
+        json!(base64(&key).trim_end_matches('=')),
+    ] {
         let mut person = Person::new();
         let session = verified_session(&server, &person.number).await;
         let mut body = person.registration(&session);
@@ -221,7 +313,10 @@ async fn access_keys_come_as_numbers_or_base64_and_unknown_fields_are_ignored() 
         }
         let answer = ask(person.registering(&server).json(&body)).await.expect(200).json();
         answer["uuid"].as_str().unwrap().clone_into(&mut person.aci);
-        assert_eq!((sealed(&person, &key).await, sealed(&person, &[0; 16]).await), (200, 401));
+        assert_eq!(
+            (sealed(&person, &key).await, sealed(&person, &[0; 16]).await),
+            (200, 401)
+        );
     }
 
     // Attributes change the key for all who come later, and the registration ids not at all.
@@ -230,15 +325,31 @@ async fn access_keys_come_as_numbers_or_base64_and_unknown_fields_are_ignored() 
     attributes["unidentifiedAccessKey"] = json!(key);
     attributes["registrationId"] = json!(person.registration_id % 16_000 + 1);
     for path in ["/v1/accounts/attributes", "/v1/accounts/attributes/"] {
-        let answer = ask(person.request(&server, "PUT", path).json(&attributes)).await.expect(204);
+        let answer = ask(person.request(&server, "PUT", path).json(&attributes))
+            .await
+            .expect(204);
         assert!(answer.body.is_empty() && answer.header("content-type").is_none());
     }
-    assert_eq!((sealed(&person, &key).await, sealed(&person, &person.access_key).await), (200, 401));
+    assert_eq!(
+        (sealed(&person, &key).await, sealed(&person, &person.access_key).await),
+        (200, 401)
+    );
     attributes["unidentifiedAccessKey"] = Value::Null;
-    ask(person.request(&server, "PUT", "/v1/accounts/attributes").json(&attributes)).await.expect(422);
+    ask(person
+        .request(&server, "PUT", "/v1/accounts/attributes")
+        .json(&attributes))
+    .await
+    .expect(422);
     attributes["unrestrictedUnidentifiedAccess"] = true.into();
-    ask(person.request(&server, "PUT", "/v1/accounts/attributes").json(&attributes)).await.expect(204);
-    assert_eq!((sealed(&person, &key).await, sealed(&person, &[0; 16]).await), (200, 200));
+    ask(person
+        .request(&server, "PUT", "/v1/accounts/attributes")
+        .json(&attributes))
+    .await
+    .expect(204);
+    assert_eq!(
+        (sealed(&person, &key).await, sealed(&person, &[0; 16]).await),
+        (200, 200)
+    );
 }
 
 #[tokio::test]
@@ -252,13 +363,23 @@ async fn both_client_stacks_register_through_a_socket() {
     let mut socket = Socket::open(&server, Some(&number), &[]).await.unwrap();
     socket.keepalive().await;
     let path = format!("/v1/verification/session/{session}/code");
-    socket.ask("PUT", &path, &[json_header], Some(&json!({ "code": "1" }))).await.expect(200);
+    socket
+        .ask("PUT", &path, &[json_header], Some(&json!({ "code": "1" })))
+        .await
+        .expect(200);
     let body = person.registration(&session);
-    let answer = socket.ask("POST", "/v1/registration", &[json_header], Some(&body)).await.expect(200);
+    let answer = socket
+        .ask("POST", "/v1/registration", &[json_header], Some(&body))
+        .await
+        .expect(200);
     let aci = answer.json()["uuid"].as_str().unwrap().to_owned();
     // The socket itself stays nobody's.
     socket.ask("GET", "/v1/accounts/whoami", &[], None).await.expect(401);
-    assert!(Socket::open(&server, Some(&basic(&aci, &person.password)), &[]).await.is_ok());
+    assert!(
+        Socket::open(&server, Some(&basic(&aci, &person.password)), &[])
+            .await
+            .is_ok()
+    );
 
     // The other gives them on the request. A header of the request goes before an inherited one.
     for opened_with in [None, Some(number.as_str())] {
@@ -267,10 +388,17 @@ async fn both_client_stacks_register_through_a_socket() {
         let mut socket = Socket::open(&server, opened_with, &[]).await.unwrap();
         let own = format!("authorization: {}", basic(&other.number, &other.password));
         let body = other.registration(&session);
-        let answer = socket.ask("POST", "/v1/registration", &[json_header, &own], Some(&body)).await.expect(200);
+        let answer = socket
+            .ask("POST", "/v1/registration", &[json_header, &own], Some(&body))
+            .await
+            .expect(200);
         assert_eq!(answer.json()["number"], other.number);
         let aci = answer.json()["uuid"].as_str().unwrap().to_owned();
-        assert!(Socket::open(&server, Some(&basic(&aci, &other.password)), &[]).await.is_ok());
+        assert!(
+            Socket::open(&server, Some(&basic(&aci, &other.password)), &[])
+                .await
+                .is_ok()
+        );
     }
 }
 
@@ -289,14 +417,27 @@ async fn a_second_registration_starts_the_account_over(backend: Backend) {
     assert_eq!(answer["reregistration"], true);
     assert_eq!(socket.close_code().await, Some(4401));
     socket.answer(late, 200).await;
-    ask(old.request(&server, "GET", "/v1/accounts/whoami")).await.expect(401);
-    assert_eq!(Socket::open(&server, Some(&old.authorization()), &[]).await.err(), Some(403));
+    ask(old.request(&server, "GET", "/v1/accounts/whoami"))
+        .await
+        .expect(401);
+    assert_eq!(
+        Socket::open(&server, Some(&old.authorization()), &[]).await.err(),
+        Some(403)
+    );
 
-    ask(new.request(&server, "GET", "/v1/accounts/whoami")).await.expect(200);
+    ask(new.request(&server, "GET", "/v1/accounts/whoami"))
+        .await
+        .expect(200);
     new.connect(&server).await.expect_empty().await;
-    let count = ask(new.request(&server, "GET", "/v2/keys?identity=ACI")).await.expect(200).json();
+    let count = ask(new.request(&server, "GET", "/v2/keys?identity=ACI"))
+        .await
+        .expect(200)
+        .json();
     assert_eq!(count, json!({ "count": 0, "pqCount": 0 }));
-    let bundle = ask(alice.request(&server, "GET", &format!("/v2/keys/{}/1", new.aci))).await.expect(200).json();
+    let bundle = ask(alice.request(&server, "GET", &format!("/v2/keys/{}/1", new.aci)))
+        .await
+        .expect(200)
+        .json();
     assert_eq!(bundle["identityKey"], new.aci_identity.base64());
     assert_eq!(bundle["devices"][0]["registrationId"], new.registration_id);
     assert!(bundle["devices"][0].get("preKey").is_none());
@@ -309,11 +450,16 @@ async fn a_second_registration_starts_the_account_over(backend: Backend) {
     // A device that could hand over its data is asked about first.
     let mut attributes = new.attributes();
     attributes["capabilities"] = json!({ "transfer": true, "storage": true });
-    ask(new.request(&server, "PUT", "/v1/accounts/attributes").json(&attributes)).await.expect(204);
+    ask(new.request(&server, "PUT", "/v1/accounts/attributes").json(&attributes))
+        .await
+        .expect(204);
     let session = verified_session(&server, &new.number).await;
     let mut body = new.registration(&session);
     body["skipDeviceTransfer"] = false.into();
-    assert_eq!(ask(new.registering(&server).json(&body)).await.expect(409).code(), "transfer_possible");
+    assert_eq!(
+        ask(new.registering(&server).json(&body)).await.expect(409).code(),
+        "transfer_possible"
+    );
     body["skipDeviceTransfer"] = true.into();
     let answer = ask(new.registering(&server).json(&body)).await.expect(200).json();
     assert_eq!(answer["storageCapable"], true);
@@ -332,11 +478,20 @@ async fn a_deleted_account_is_gone_for_everyone(backend: Backend) {
         ask(bob.request(&server, "GET", path)).await.expect(401);
     }
     ask(bob.request(&server, "DELETE", "/v1/accounts/me")).await.expect(401);
-    assert_eq!(Socket::open(&server, Some(&bob.authorization()), &[]).await.err(), Some(403));
+    assert_eq!(
+        Socket::open(&server, Some(&bob.authorization()), &[]).await.err(),
+        Some(403)
+    );
     send(&server, &alice, &bob, b"c").await.expect(404);
-    ask(alice.request(&server, "GET", &format!("/v2/keys/{}/*", bob.aci))).await.expect(404);
-    ask(alice.request(&server, "GET", &format!("/v2/keys/PNI:{}/*", bob.pni))).await.expect(404);
-    let sealed = server.request("PUT", &bob.inbox()).header("unidentified-access-key", bob.access_key_header());
+    ask(alice.request(&server, "GET", &format!("/v2/keys/{}/*", bob.aci)))
+        .await
+        .expect(404);
+    ask(alice.request(&server, "GET", &format!("/v2/keys/PNI:{}/*", bob.pni)))
+        .await
+        .expect(404);
+    let sealed = server
+        .request("PUT", &bob.inbox())
+        .header("unidentified-access-key", bob.access_key_header());
     ask(sealed.json(&single(&bob, 6, b"c"))).await.expect(401);
     // The number is free, and nothing of the old account comes back.
     let mut again = bob.clone();
@@ -358,19 +513,29 @@ async fn a_recovery_password_stands_in_for_a_session(backend: Backend) {
     by_recovery(&old, &recovery).await.expect(403);
     let mut attributes = old.attributes();
     attributes["recoveryPassword"] = base64(&recovery).into();
-    ask(old.request(&server, "PUT", "/v1/accounts/attributes").json(&attributes)).await.expect(204);
+    ask(old.request(&server, "PUT", "/v1/accounts/attributes").json(&attributes))
+        .await
+        .expect(204);
 
     let looks = |answer: Answer| answer.expect(403).looks();
     let wrong = looks(by_recovery(&old, &[0; 32]).await);
-    assert_eq!(looks(by_recovery(&stranger, &recovery).await), wrong, "T45: says nothing about the number");
+    assert_eq!(
+        looks(by_recovery(&stranger, &recovery).await),
+        wrong,
+        "T45: says nothing about the number"
+    );
     by_recovery(&old, &recovery[..31]).await.expect(422);
     let mut new = Person::new();
     new.number.clone_from(&old.number);
     let answer = by_recovery(&new, &recovery).await.expect(200).json();
     assert_eq!((&answer["uuid"], &answer["pni"]), (&json!(old.aci), &json!(old.pni)));
     new.aci.clone_from(&old.aci);
-    ask(new.request(&server, "GET", "/v1/accounts/whoami")).await.expect(200);
-    ask(old.request(&server, "GET", "/v1/accounts/whoami")).await.expect(401);
+    ask(new.request(&server, "GET", "/v1/accounts/whoami"))
+        .await
+        .expect(200);
+    ask(old.request(&server, "GET", "/v1/accounts/whoami"))
+        .await
+        .expect(401);
 }
 
 async fn of_two_registrations_at_once_one_device_remains(backend: Backend) {
@@ -402,14 +567,23 @@ async fn a_closed_server_takes_nobody_new() {
     assert_eq!(answer.expect(403).code(), "registration_closed");
     let person = Person::new();
     let body = person.registration(&base64(&[0; 32]).replace('=', ""));
-    assert_eq!(ask(person.registering(&server).json(&body)).await.expect(403).code(), "registration_closed");
+    assert_eq!(
+        ask(person.registering(&server).json(&body)).await.expect(403).code(),
+        "registration_closed"
+    );
 }
 
 #[tokio::test]
 async fn a_trailing_slash_makes_no_difference() {
     let server = Server::spawn(Backend::Sqlite).await;
     let person = Person::register(&server).await;
-    for path in ["/v1/accounts/whoami/", "/v2/keys/", "/v1/messages/", "/v1/keepalive/", "/v2/keys/?identity=PNI"] {
+    for path in [
+        "/v1/accounts/whoami/",
+        "/v2/keys/",
+        "/v1/messages/",
+        "/v1/keepalive/",
+        "/v2/keys/?identity=PNI",
+    ] {
         ask(person.request(&server, "GET", path)).await.expect(200);
     }
     let mut socket = person.connect(&server).await;

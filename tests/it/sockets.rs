@@ -13,7 +13,9 @@ async fn bad_credentials_are_refused_with_403_at_the_upgrade() {
     let server = Server::spawn(Backend::Sqlite).await;
     let alice = Person::register(&server).await;
     let deleted = Person::register(&server).await;
-    ask(deleted.request(&server, "DELETE", "/v1/accounts/me")).await.expect(204);
+    ask(deleted.request(&server, "DELETE", "/v1/accounts/me"))
+        .await
+        .expect(204);
     for authorization in [
         basic(&alice.aci, "another password"),
         basic(&format!("{}.2", alice.aci), &alice.password),
@@ -29,7 +31,9 @@ async fn bad_credentials_are_refused_with_403_at_the_upgrade() {
         assert_eq!(refused, Some(403), "{authorization}");
     }
     for user in [alice.aci.clone(), format!("{}.1", alice.aci), alice.aci.to_uppercase()] {
-        let mut socket = Socket::open(&server, Some(&basic(&user, &alice.password)), &[]).await.unwrap();
+        let mut socket = Socket::open(&server, Some(&basic(&user, &alice.password)), &[])
+            .await
+            .unwrap();
         socket.expect_empty().await;
     }
     // Whoever is about to register has a number and no account yet.
@@ -42,7 +46,9 @@ async fn t09_credentials_in_the_query_are_none() {
     let server = Server::spawn(Backend::Sqlite).await;
     let alice = Person::register(&server).await;
     let query = format!("?login={}&password={}", alice.aci, alice.password);
-    ask(server.request("GET", &format!("/v1/accounts/whoami{query}"))).await.expect(401);
+    ask(server.request("GET", &format!("/v1/accounts/whoami{query}")))
+        .await
+        .expect(401);
     let (mut stream, head) = upgrade(&server, &format!("/v1/websocket/{query}"), "").await;
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
     // An anonymous socket is told nothing about a queue: the first thing that comes is the end.
@@ -58,7 +64,10 @@ async fn an_upgrade_that_is_none_is_refused() {
     ask(server.request("GET", "/v1/websocket")).await.expect(400);
     let (_, head) = upgrade(&server, "/v1/websocket", "").await;
     assert!(head.starts_with("HTTP/1.1 101"), "the slash is optional: {head}");
-    assert!(!head.to_lowercase().contains("sec-websocket-extensions"), "T35: envelopes are never compressed");
+    assert!(
+        !head.to_lowercase().contains("sec-websocket-extensions"),
+        "T35: envelopes are never compressed"
+    );
     let deflate = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
     let (_, head) = upgrade(&server, "/v1/websocket/", deflate).await;
     assert!(head.starts_with("HTTP/1.1 101") && !head.contains("deflate"), "{head}");
@@ -73,7 +82,10 @@ async fn any_id_is_echoed_and_no_id_gets_no_answer() {
     for id in [0, 1, u64::MAX, 1 << 63, 0] {
         socket.ask_as(Some(id), "GET", "/v1/keepalive", &[], None).await;
         let answer = socket.answer_to(id).await.expect(200);
-        assert!(answer.body.is_empty() && answer.header("content-type").is_none(), "{answer:?}");
+        assert!(
+            answer.body.is_empty() && answer.header("content-type").is_none(),
+            "{answer:?}"
+        );
         assert!(answer.header("x-signal-timestamp").is_some());
     }
     socket.ask_as(None, "GET", "/v1/keepalive", &[], None).await;
@@ -94,7 +106,11 @@ async fn requests_are_answered_side_by_side() {
     let mut socket = alice.connect(&server).await;
     socket.expect_empty().await;
     for id in 100..300 {
-        let path = if id % 2 == 0 { "/v1/keepalive" } else { "/v1/accounts/whoami" };
+        let path = if id % 2 == 0 {
+            "/v1/keepalive"
+        } else {
+            "/v1/accounts/whoami"
+        };
         socket.ask_as(Some(id), "GET", path, &[], None).await;
     }
     let mut open: Vec<u64> = (100..300).collect();
@@ -122,7 +138,11 @@ async fn what_is_no_request_inside_a_frame_is_answered_with_400() {
         ("GET", "/v1/keepalive", &["a:b\r\nc:d"]),
         ("GET", "/v1/keepalive", &["a:1"; 100]),
     ] {
-        assert_eq!(socket.ask(verb, path, headers, None).await.status, 400, "{verb} {path} {headers:?}");
+        assert_eq!(
+            socket.ask(verb, path, headers, None).await.status,
+            400,
+            "{verb} {path} {headers:?}"
+        );
     }
     assert_eq!(socket.ask("GET", "/v1/nothing", &[], None).await.status, 404);
     assert_eq!(socket.ask("DELETE", "/v1/keepalive", &[], None).await.status, 405);

@@ -14,14 +14,20 @@ pub(crate) struct Answer {
 impl Answer {
     /// The first header of that lower-case name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The body as JSON, which must be labelled exactly as clients insist on.
     pub(crate) fn json(&self) -> Value {
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
         let text = std::str::from_utf8(&self.body).unwrap();
-        assert!(!text.contains('\\'), "clients borrow strings while parsing and cannot take escapes: {text}");
+        assert!(
+            !text.contains('\\'),
+            "clients borrow strings while parsing and cannot take escapes: {text}"
+        );
         serde_json::from_str(text).unwrap()
     }
 
@@ -40,7 +46,12 @@ impl Answer {
     /// Status, body and those headers that are not the time: what two answers that must look alike have in common.
     pub(crate) fn looks(&self) -> (u16, Vec<(String, String)>, Bytes) {
         let timeless = |name: &str| name != "x-signal-timestamp" && name != "date";
-        let headers = self.headers.iter().filter(|(name, _)| timeless(name)).cloned().collect();
+        let headers = self
+            .headers
+            .iter()
+            .filter(|(name, _)| timeless(name))
+            .cloned()
+            .collect();
         (self.status, headers, self.body.clone())
     }
 }
@@ -55,6 +66,14 @@ pub(crate) async fn try_ask(request: reqwest::RequestBuilder) -> Result<Answer, 
     let response = request.send().await?;
     let status = response.status().as_u16();
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers = response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
-    Ok(Answer { status, headers, body: response.bytes().await? })
+    let headers = response
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), text(value)))
+        .collect();
+    Ok(Answer {
+        status,
+        headers,
+        body: response.bytes().await?,
+    })
 }

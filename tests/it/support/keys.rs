@@ -18,7 +18,10 @@ pub(crate) struct Identity {
 impl Identity {
     pub(crate) fn new() -> Self {
         let private = Scalar::from_bytes_mod_order_wide(&random());
-        Self { private, public: serialized(&EdwardsPoint::mul_base(&private)) }
+        Self {
+            private,
+            public: serialized(&EdwardsPoint::mul_base(&private)),
+        }
     }
 
     /// An XEdDSA signature with the sign of the key in the last byte's top bit, as all clients make it.
@@ -26,7 +29,11 @@ impl Identity {
         let key = EdwardsPoint::mul_base(&self.private).compress().to_bytes();
         let nonce = Scalar::from_bytes_mod_order_wide(&random());
         let r = EdwardsPoint::mul_base(&nonce).compress().to_bytes();
-        let challenge = Sha512::new().chain_update(r).chain_update(key).chain_update(message).finalize();
+        let challenge = Sha512::new()
+            .chain_update(r)
+            .chain_update(key)
+            .chain_update(message)
+            .finalize();
         let h = Scalar::from_bytes_mod_order_wide(&challenge.into());
         let mut signature = [0; 64];
         signature[..32].copy_from_slice(&r);

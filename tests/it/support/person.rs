@@ -61,7 +61,10 @@ impl Person {
     /// Registers, or registers again.
     pub(crate) async fn register_on(&mut self, server: &Server) -> Value {
         let session = verified_session(server, &self.number).await;
-        let answer = ask(self.registering(server).json(&self.registration(&session))).await.expect(200).json();
+        let answer = ask(self.registering(server).json(&self.registration(&session)))
+            .await
+            .expect(200)
+            .json();
         answer["uuid"].as_str().unwrap().clone_into(&mut self.aci);
         answer["pni"].as_str().unwrap().clone_into(&mut self.pni);
         answer
@@ -69,7 +72,9 @@ impl Person {
 
     /// A registration request without its body.
     pub(crate) fn registering(&self, server: &Server) -> reqwest::RequestBuilder {
-        server.request("POST", "/v1/registration").basic_auth(&self.number, Some(&self.password))
+        server
+            .request("POST", "/v1/registration")
+            .basic_auth(&self.number, Some(&self.password))
     }
 
     /// The body of a registration.
@@ -116,7 +121,9 @@ impl Person {
     /// Uploads one-time keys of both kinds, with ids from `first`.
     pub(crate) async fn upload_keys(&self, server: &Server, first: u32, count: u32) {
         let keys = one_time_keys(&self.aci_identity, first, count);
-        ask(self.request(server, "PUT", "/v2/keys?identity=ACI").json(&keys)).await.expect(204);
+        ask(self.request(server, "PUT", "/v2/keys?identity=ACI").json(&keys))
+            .await
+            .expect(204);
     }
 
     /// The path to write to this person.
@@ -130,7 +137,10 @@ impl Person {
 
     /// What waits in the queue, by the historic fetch.
     pub(crate) async fn fetch(&self, server: &Server) -> Value {
-        ask(self.request(server, "GET", "/v1/messages")).await.expect(200).json()
+        ask(self.request(server, "GET", "/v1/messages"))
+            .await
+            .expect(200)
+            .json()
     }
 }
 
@@ -158,14 +168,18 @@ pub(crate) async fn send(server: &Server, from: &Person, to: &Person, content: &
 pub(crate) async fn verified_session(server: &Server, number: &str) -> String {
     let session = open_session(server, number).await;
     let path = format!("/v1/verification/session/{session}/code");
-    let answer = ask(server.request("PUT", &path).json(&json!({ "code": "123456" }))).await.expect(200);
+    let answer = ask(server.request("PUT", &path).json(&json!({ "code": "123456" })))
+        .await
+        .expect(200);
     assert_eq!(answer.json()["verified"], true);
     session
 }
 
 /// A verification session of the number.
 pub(crate) async fn open_session(server: &Server, number: &str) -> String {
-    let request = server.request("POST", "/v1/verification/session").json(&json!({ "number": number }));
+    let request = server
+        .request("POST", "/v1/verification/session")
+        .json(&json!({ "number": number }));
     ask(request).await.expect(200).json()["id"].as_str().unwrap().to_owned()
 }
 
@@ -188,7 +202,10 @@ pub(crate) async fn until_dead(server: &Server, person: &Person, limit: Duration
     let dying = super::until("credentials to die", async || {
         ask(person.request(server, "GET", "/v1/accounts/whoami")).await.status == 401
     });
-    assert!(tokio::time::timeout(limit, dying).await.is_ok(), "still alive after {limit:?}");
+    assert!(
+        tokio::time::timeout(limit, dying).await.is_ok(),
+        "still alive after {limit:?}"
+    );
 }
 
 fn registration_id() -> u16 {

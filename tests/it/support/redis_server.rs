@@ -19,14 +19,23 @@ impl RedisServer {
     /// Starts one, if the program is there.
     pub(crate) fn spawn() -> Option<Self> {
         let program = std::env::var("BLIND_RELAY_TEST_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
-        if Command::new(&program).arg("--version").stdout(Stdio::null()).status().is_err() {
+        if Command::new(&program)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status()
+            .is_err()
+        {
             skip("redis-server is not there; name it in BLIND_RELAY_TEST_REDIS_SERVER");
             return None;
         }
         // Another process may take the port in between, so a few are tried.
         (0..5).find_map(|_| {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut redis = Self { program: program.clone(), port, child: None };
+            let mut redis = Self {
+                program: program.clone(),
+                port,
+                child: None,
+            };
             redis.start().then_some(redis)
         })
     }
@@ -38,10 +47,27 @@ impl RedisServer {
     /// Starts it on its port; returns whether it listens.
     pub(crate) fn start(&mut self) -> bool {
         let mut command = Command::new(&self.program);
-        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"]);
-        let mut child = command.arg("--port").arg(self.port.to_string()).stdout(Stdio::piped()).spawn().unwrap();
+        command.args([
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--daemonize",
+            "no",
+        ]);
+        let mut child = command
+            .arg("--port")
+            .arg(self.port.to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Ready to accept connections"));
+        let ready = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .any(|line| line.contains("Ready to accept connections"));
         // Its later lines go nowhere, but must not block it.
         std::thread::spawn(move || lines.for_each(drop));
         self.child = Some(child);
@@ -76,7 +102,13 @@ impl RedisServer {
         let client = redis::Client::open(self.url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
         redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await.unwrap();
-        redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").query_async::<()>(&mut connection).await.unwrap();
+        redis::cmd("CLIENT")
+            .arg("KILL")
+            .arg("TYPE")
+            .arg("pubsub")
+            .query_async::<()>(&mut connection)
+            .await
+            .unwrap();
     }
 
     fn signal(&self, signal: Signal) {

@@ -38,7 +38,10 @@ impl Place {
                 Some(url)
             }
         };
-        Arc::new(Self { dir: tempfile::tempdir().unwrap(), database_url })
+        Arc::new(Self {
+            dir: tempfile::tempdir().unwrap(),
+            database_url,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -56,7 +59,10 @@ impl Drop for Place {
         let Some(url) = self.database_url.take() else { return };
         // A runtime of its own: the test's may be ending.
         let dropping = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             (0..5).any(|_| runtime.block_on(Postgres::force_drop_database(&url)).is_ok())
         });
         let _ = dropping.join();
@@ -91,8 +97,12 @@ impl Server {
 
     /// A server over existing data. Nodes of one place share its database and its pepper, not the data directory.
     pub(crate) fn start(place: Arc<Place>, data_dir: &str, settings: &[(&str, &str)]) -> Self {
-        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let settings = [("DATA_DIR".to_owned(), text(&place.path().join(data_dir)))].into_iter().chain(settings);
+        let settings = settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let settings = [("DATA_DIR".to_owned(), text(&place.path().join(data_dir)))]
+            .into_iter()
+            .chain(settings);
         Self::start_with(place, settings.collect())
     }
 
@@ -108,7 +118,11 @@ impl Server {
             .env("BLIND_RELAY_DATABASE_POOL_SIZE", "8")
             .env("BLIND_RELAY_PEPPER_FILE", place.path().join("pepper"))
             .envs(place.database_url.iter().map(|url| ("BLIND_RELAY_DATABASE_URL", url)))
-            .envs(settings.iter().map(|(name, value)| (format!("BLIND_RELAY_{name}"), value)))
+            .envs(
+                settings
+                    .iter()
+                    .map(|(name, value)| (format!("BLIND_RELAY_{name}"), value)),
+            )
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -121,7 +135,14 @@ impl Server {
             panic!("the server did not start: {first}{}", log.lock().unwrap());
         };
         let address = address.to_owned();
-        Self { child, address, log, place, settings, client: reqwest::Client::new() }
+        Self {
+            child,
+            address,
+            log,
+            place,
+            settings,
+            client: reqwest::Client::new(),
+        }
     }
 
     /// Host and port of the main listener.
@@ -136,7 +157,8 @@ impl Server {
 
     /// A request by plain HTTP.
     pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
-        self.client.request(method.parse().unwrap(), format!("http://{}{path}", self.address))
+        self.client
+            .request(method.parse().unwrap(), format!("http://{}{path}", self.address))
     }
 
     /// What it has logged so far.
@@ -152,7 +174,9 @@ impl Server {
             admin.is_some()
         })
         .await;
-        let answer = ask(self.client.get(format!("http://{}/metrics", admin.unwrap()))).await.expect(200);
+        let answer = ask(self.client.get(format!("http://{}/metrics", admin.unwrap())))
+            .await
+            .expect(200);
         String::from_utf8(answer.body.to_vec()).unwrap()
     }
 
@@ -212,7 +236,10 @@ pub(crate) async fn spawn_pair(redis_url: &str, settings: &[(&str, &str)]) -> (S
     let place = Place::new(Backend::Postgres).await;
     let mut all = vec![("REDIS_URL", redis_url)];
     all.extend_from_slice(settings);
-    (Server::start(Arc::clone(&place), "one", &all), Server::start(place, "two", &all))
+    (
+        Server::start(Arc::clone(&place), "one", &all),
+        Server::start(place, "two", &all),
+    )
 }
 
 /// Reads a process's standard error for as long as it lives.

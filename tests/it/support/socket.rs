@@ -19,7 +19,7 @@ use super::{Answer, Server, within};
 #[derive(Debug)]
 pub(crate) enum Event {
     /// An envelope, to be answered under this id.
-    Envelope(u64, Envelope),
+    Envelope(u64, Box<Envelope>),
     /// The end of the backlog.
     Empty,
     /// The answer to the request of this id.
@@ -52,12 +52,20 @@ impl Socket {
         headers: &[(&'static str, &str)],
     ) -> Result<Self, u16> {
         let mut request = format!("ws://{address}/v1/websocket/").into_client_request().unwrap();
-        for (name, value) in headers.iter().copied().chain(authorization.map(|value| ("authorization", value))) {
+        for (name, value) in headers
+            .iter()
+            .copied()
+            .chain(authorization.map(|value| ("authorization", value)))
+        {
             request.headers_mut().insert(name, value.parse().unwrap());
         }
         let stream = TcpStream::connect(address).await.unwrap();
         match within("an upgrade", tokio_tungstenite::client_async(request, stream)).await {
-            Ok((stream, _)) => Ok(Self { stream, waiting: VecDeque::new(), next_id: 0 }),
+            Ok((stream, _)) => Ok(Self {
+                stream,
+                waiting: VecDeque::new(),
+                next_id: 0,
+            }),
             Err(Error::Http(response)) => Err(response.status().as_u16()),
             Err(error) => panic!("the upgrade failed: {error}"),
         }
@@ -89,7 +97,7 @@ impl Socket {
     /// The next envelope, with the id to answer it under. Fails if anything else comes first.
     pub(crate) async fn envelope(&mut self) -> (u64, Envelope) {
         match self.next().await {
-            Event::Envelope(id, envelope) => (id, envelope),
+            Event::Envelope(id, envelope) => (id, *envelope),
             other => panic!("an envelope was due, not {other:?}"),
         }
     }
@@ -104,7 +112,10 @@ impl Socket {
     /// Fails unless the end of the backlog comes next.
     pub(crate) async fn expect_empty(&mut self) {
         let event = self.next().await;
-        assert!(matches!(event, Event::Empty), "the end of the queue was due, not {event:?}");
+        assert!(
+            matches!(event, Event::Empty),
+            "the end of the queue was due, not {event:?}"
+        );
     }
 
     /// Reads and acknowledges everything up to the end of the backlog.
@@ -151,7 +162,14 @@ impl Socket {
     pub(crate) async fn ask(&mut self, verb: &str, path: &str, headers: &[&str], body: Option<&Value>) -> Answer {
         let id = self.next_id;
         self.next_id += 1;
-        self.ask_as(Some(id), verb, path, headers, body.map(|body| serde_json::to_vec(body).unwrap().into())).await;
+        self.ask_as(
+            Some(id),
+            verb,
+            path,
+            headers,
+            body.map(|body| serde_json::to_vec(body).unwrap().into()),
+        )
+        .await;
         self.answer_to(id).await
     }
 
@@ -211,11 +229,17 @@ fn event(bytes: Bytes) -> Event {
     if let Some(request) = message.request {
         assert_eq!(message.r#type, Some(Type::Request.into()));
         assert_eq!(request.verb.as_deref(), Some("PUT"));
-        assert!(request.headers.iter().any(|header| header.starts_with("X-Signal-Timestamp:")));
+        assert!(
+            request
+                .headers
+                .iter()
+                .any(|header| header.starts_with("X-Signal-Timestamp:"))
+        );
         return match request.path.as_deref() {
-            Some("/api/v1/message") => {
-                Event::Envelope(request.id.unwrap(), Envelope::decode(request.body.unwrap()).unwrap())
-            }
+            Some("/api/v1/message") => Event::Envelope(
+                request.id.unwrap(),
+                Box::new(Envelope::decode(request.body.unwrap()).unwrap()),
+            ),
             Some("/api/v1/queue/empty") => Event::Empty,
             other => panic!("a request that no client knows: {other:?}"),
         };
@@ -226,7 +250,9 @@ fn event(bytes: Bytes) -> Event {
         response.id.unwrap(),
         Answer {
             status: response.status.unwrap().try_into().unwrap(),
-            headers: headers.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect(),
+            headers: headers
+                .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
+                .collect(),
             body: response.body.unwrap_or_default(),
         },
     )

@@ -47,6 +47,10 @@ pub(crate) fn expect_each_once_in_order(contents: &[Bytes], senders: usize, numb
     let came = by_sender(contents);
     let expected: Vec<u32> = numbers.collect();
     for sender in 0..senders {
-        assert!(came.get(&sender) == Some(&expected), "sender {sender}: {:?}", came.get(&sender));
+        assert!(
+            came.get(&sender) == Some(&expected),
+            "sender {sender}: {:?}",
+            came.get(&sender)
+        );
     }
 }
