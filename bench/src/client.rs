@@ -57,7 +57,8 @@ impl Socket {
         body: &Value,
         authorization: Option<&str>,
     ) -> anyhow::Result<Value> {
-        self.feed_request(verb, path, serde_json::to_vec(body)?.into(), authorization).await?;
+        self.feed_request(verb, path, serde_json::to_vec(body)?.into(), authorization)
+            .await?;
         self.flush().await?;
         match self.next().await? {
             Received::Answer { status: 200, body } => Ok(serde_json::from_slice(&body)?),
@@ -127,7 +128,10 @@ impl Socket {
     }
 
     async fn feed(&mut self, message: WebSocketMessage) -> anyhow::Result<()> {
-        Ok(self.stream.feed(Message::Binary(message.encode_to_vec().into())).await?)
+        Ok(self
+            .stream
+            .feed(Message::Binary(message.encode_to_vec().into()))
+            .await?)
     }
 }
 
@@ -135,7 +139,10 @@ fn received(bytes: Bytes) -> anyhow::Result<Received> {
     let message = WebSocketMessage::decode(bytes)?;
     if let Some(response) = message.response {
         let status = response.status.context("an answer has a status")?;
-        return Ok(Received::Answer { status, body: response.body.unwrap_or_default() });
+        return Ok(Received::Answer {
+            status,
+            body: response.body.unwrap_or_default(),
+        });
     }
     let request = message.request.context("a message is a request or an answer")?;
     let id = request.id.context("a push has an id")?;

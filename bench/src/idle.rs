@@ -26,7 +26,10 @@ pub(crate) async fn measure(server: &Server, template: &Template, count: usize) 
     let sockets: Vec<Socket> = stream::iter(&people)
         .map(|person| async {
             let mut socket = Socket::open(&server.address, Some(&person.authorization)).await?;
-            ensure!(matches!(socket.next().await?, Received::QueueEmpty), "a fresh queue is empty");
+            ensure!(
+                matches!(socket.next().await?, Received::QueueEmpty),
+                "a fresh queue is empty"
+            );
             anyhow::Ok(socket)
         })
         .buffer_unordered(64)
@@ -35,7 +38,11 @@ pub(crate) async fn measure(server: &Server, template: &Template, count: usize) 
     let after_kib = settled(server).await?;
     #[expect(clippy::cast_precision_loss, reason = "some thousands of sockets")]
     let per_socket_kib = (after_kib - before_kib) / sockets.len() as f64;
-    Ok(Idle { before_kib, after_kib, per_socket_kib })
+    Ok(Idle {
+        before_kib,
+        after_kib,
+        per_socket_kib,
+    })
 }
 
 /// The memory once it stays the same for a while.

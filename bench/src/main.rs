@@ -63,20 +63,39 @@ async fn main() -> anyhow::Result<()> {
 async fn run(options: &Options, binary: &std::path::Path, template: &Template, backend: Backend) -> anyhow::Result<()> {
     let name = backend.name();
     let single = single_rows::measure(&backend, options.senders, options.seconds).await?;
-    report(name, &format!("single-row inserts, {} connections", options.senders), single, None);
+    report(
+        name,
+        &format!("single-row inserts, {} connections", options.senders),
+        single,
+        None,
+    );
 
     let server = Server::start(binary, &backend).await?;
     let people = People::register(&server, template, options.senders * 2, RECIPIENTS).await?;
     for window in [1, 16] {
         let measured = relay::offline(&server, &people, options, window).await?;
-        report(name, &format!("accepted for offline devices, window {window}"), measured.rate, Some(measured.cpu));
+        report(
+            name,
+            &format!("accepted for offline devices, window {window}"),
+            measured.rate,
+            Some(measured.cpu),
+        );
         if window == 1 {
-            say(&format!("{name:<9} {:<50} {:>10.2}", "  ratio to single-row inserts", measured.rate / single));
+            say(&format!(
+                "{name:<9} {:<50} {:>10.2}",
+                "  ratio to single-row inserts",
+                measured.rate / single
+            ));
         }
     }
     for window in [1, 16] {
         let measured = relay::online(&server, &people, options, window).await?;
-        report(name, &format!("delivered to online devices, window {window}"), measured.rate, Some(measured.cpu));
+        report(
+            name,
+            &format!("delivered to online devices, window {window}"),
+            measured.rate,
+            Some(measured.cpu),
+        );
     }
     server.stop().await?;
 

@@ -40,7 +40,9 @@ fn signed_key(key: &Value) -> anyhow::Result<Value> {
 
 fn base64_of(hex: &Value) -> anyhow::Result<Value> {
     let hex = hex.as_str().context("vectors are hex")?;
-    let bytes = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16));
+    let bytes = (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16));
     Ok(Value::String(STANDARD.encode(bytes.collect::<Result<Vec<u8>, _>>()?)))
 }
 
@@ -98,14 +100,21 @@ pub(crate) async fn register(
 async fn register_one(socket: &mut Socket, template: &Template, number: usize) -> anyhow::Result<Person> {
     let number = format!("+1{number:010}");
     let password = format!("bench-password-{number}");
-    let session = socket.json("POST", "/v1/verification/session", &json!({ "number": number }), None).await?;
+    let session = socket
+        .json("POST", "/v1/verification/session", &json!({ "number": number }), None)
+        .await?;
     let id = session["id"].as_str().context("a session has an id")?;
     let path = format!("/v1/verification/session/{id}/code");
     socket.json("PUT", &path, &json!({ "code": "000000" }), None).await?;
     let basic = basic(&number, &password);
-    let registered = socket.json("POST", "/v1/registration", &registration(template, id), Some(&basic)).await?;
+    let registered = socket
+        .json("POST", "/v1/registration", &registration(template, id), Some(&basic))
+        .await?;
     let aci = registered["uuid"].as_str().context("an account has an id")?.to_owned();
-    Ok(Person { authorization: self::basic(&format!("{aci}.1"), &password), aci })
+    Ok(Person {
+        authorization: self::basic(&format!("{aci}.1"), &password),
+        aci,
+    })
 }
 
 fn registration(template: &Template, session: &str) -> Value {

@@ -31,10 +31,15 @@ pub(crate) async fn offline(
     window: usize,
 ) -> anyhow::Result<Measured> {
     let end = Instant::now() + Duration::from_secs(options.seconds);
-    let senders = people.online.chunks(2).map(|pair| &pair[0]).enumerate().map(|(index, sender)| {
-        let targets: Vec<_> = people.offline.iter().skip(index % 7).map(send_to).collect();
-        send_until(server.address.clone(), sender.clone(), targets, window, end)
-    });
+    let senders = people
+        .online
+        .chunks(2)
+        .map(|pair| &pair[0])
+        .enumerate()
+        .map(|(index, sender)| {
+            let targets: Vec<_> = people.offline.iter().skip(index % 7).map(send_to).collect();
+            send_until(server.address.clone(), sender.clone(), targets, window, end)
+        });
     counted(server, senders.map(tokio::spawn).collect(), None).await
 }
 
@@ -49,12 +54,21 @@ pub(crate) async fn online(
     let mut receivers = Vec::new();
     for pair in people.online.chunks(2) {
         let mut socket = Socket::open(&server.address, Some(&pair[1].authorization)).await?;
-        ensure!(matches!(socket.next().await?, Received::QueueEmpty), "a fresh queue is empty");
+        ensure!(
+            matches!(socket.next().await?, Received::QueueEmpty),
+            "a fresh queue is empty"
+        );
         receivers.push(tokio::spawn(receive(socket, Arc::clone(&delivered))));
     }
     let end = Instant::now() + Duration::from_secs(options.seconds);
     let senders = people.online.chunks(2).map(|pair| {
-        send_until(server.address.clone(), pair[0].clone(), vec![send_to(&pair[1])], window, end)
+        send_until(
+            server.address.clone(),
+            pair[0].clone(),
+            vec![send_to(&pair[1])],
+            window,
+            end,
+        )
     });
     let measured = counted(server, senders.map(tokio::spawn).collect(), Some(&delivered)).await;
     receivers.iter().for_each(tokio::task::JoinHandle::abort);
@@ -73,13 +87,19 @@ async fn counted(
     }
     // Every accepted envelope must arrive; what is on its way when the senders stop belongs to the measurement.
     while delivered.is_some_and(|delivered| delivered.load(Ordering::Relaxed) < accepted) {
-        ensure!(began.elapsed() < Duration::from_secs(300), "accepted envelopes did not arrive");
+        ensure!(
+            began.elapsed() < Duration::from_secs(300),
+            "accepted envelopes did not arrive"
+        );
         tokio::task::yield_now().await;
     }
     let (seconds, cpu) = (began.elapsed().as_secs_f64(), server.cpu_seconds()? - cpu);
     #[expect(clippy::cast_precision_loss, reason = "counts of a few seconds")]
     let count = accepted as f64;
-    Ok(Measured { rate: count / seconds, cpu: cpu / count * 10_000.0 })
+    Ok(Measured {
+        rate: count / seconds,
+        cpu: cpu / count * 10_000.0,
+    })
 }
 
 async fn send_until(

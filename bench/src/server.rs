@@ -73,9 +73,11 @@ impl Backend {
     }
 }
 
-#[expect(clippy::disallowed_types, reason = "a database's name is no parameter, and this one is our own")]
+/// A database's name is no parameter; this one is our own.
 async fn administrate(connection: &mut PgConnection, statement: String) -> anyhow::Result<()> {
-    sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(connection).await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -91,7 +93,14 @@ impl Server {
     pub(crate) async fn start(binary: &Path, backend: &Backend) -> anyhow::Result<Self> {
         let mut command = Command::new(binary);
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin-listen",
+                "127.0.0.1:0",
+                "--data-dir",
+            ])
             .arg(backend.dir().join("data"))
             .env("BLIND_RELAY_QUEUE__MAX_ENVELOPES", "1000000")
             .env("BLIND_RELAY_QUEUE__MAX_BYTES", "10000000000")
@@ -101,14 +110,22 @@ impl Server {
         if let Backend::Postgres { url, .. } = backend {
             command.env("BLIND_RELAY_DATABASE_URL", url);
         }
-        let mut child = command.spawn().with_context(|| format!("cannot start {}", binary.display()))?;
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}", binary.display()))?;
         let stdout = child.stdout.take().context("the server's output is a pipe")?;
         let mut lines = BufReader::new(stdout).lines();
         let line = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await??;
         // The pipe stays open: a server that cannot write its output should not stumble over it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        match line.as_deref().and_then(|line| line.strip_prefix("listening on http://")) {
-            Some(address) => Ok(Self { address: address.to_owned(), child }),
+        match line
+            .as_deref()
+            .and_then(|line| line.strip_prefix("listening on http://"))
+        {
+            Some(address) => Ok(Self {
+                address: address.to_owned(),
+                child,
+            }),
             None => bail!("the server did not say where it listens"),
         }
     }
@@ -123,8 +140,12 @@ impl Server {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?))?;
         // The name, in parentheses, may hold spaces; the times are the 12th and 13th fields after it.
         let (_, fields) = stat.rsplit_once(')').context("a stat line has a name")?;
-        let ticks: f64 =
-            fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().unwrap_or(0.0)).sum();
+        let ticks: f64 = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse::<f64>().unwrap_or(0.0))
+            .sum();
         #[expect(clippy::cast_precision_loss, reason = "a hundred ticks a second")]
         Ok(ticks / rustix::param::clock_ticks_per_second() as f64)
     }
@@ -132,7 +153,10 @@ impl Server {
     /// Resident memory, in KiB.
     pub(crate) fn resident_kib(&self) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a process has memory")?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .context("a process has memory")?;
         Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
     }
 
@@ -155,5 +179,11 @@ pub(crate) fn build() -> anyhow::Result<PathBuf> {
 /// Every socket is a descriptor.
 pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::postgres::PgPoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::server::Backend;
 
@@ -20,8 +20,14 @@ pub(crate) async fn measure(backend: &Backend, connections: usize, seconds: u64)
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(Duration::from_secs(30));
-            let pool = SqlitePoolOptions::new().min_connections(size).max_connections(size).connect_with(options).await?;
-            sqlx::query("CREATE TABLE yardstick (id INTEGER PRIMARY KEY, content BLOB NOT NULL)").execute(&pool).await?;
+            let pool = SqlitePoolOptions::new()
+                .min_connections(size)
+                .max_connections(size)
+                .connect_with(options)
+                .await?;
+            sqlx::query("CREATE TABLE yardstick (id INTEGER PRIMARY KEY, content BLOB NOT NULL)")
+                .execute(&pool)
+                .await?;
             let rate = drive(connections, seconds, |content| {
                 let pool = pool.clone();
                 async move { sqlx::query(INSERT).bind(content).execute(&pool).await.map(|_| ()) }
@@ -31,9 +37,17 @@ pub(crate) async fn measure(backend: &Backend, connections: usize, seconds: u64)
             rate
         }
         Backend::Postgres { url, .. } => {
-            let pool = PgPoolOptions::new().min_connections(size).max_connections(size).connect(url).await?;
-            sqlx::query("CREATE TABLE yardstick (id bigserial PRIMARY KEY, content bytea NOT NULL)").execute(&pool).await?;
-            sqlx::query("ALTER TABLE yardstick ALTER COLUMN content SET STORAGE EXTERNAL").execute(&pool).await?;
+            let pool = PgPoolOptions::new()
+                .min_connections(size)
+                .max_connections(size)
+                .connect(url)
+                .await?;
+            sqlx::query("CREATE TABLE yardstick (id bigserial PRIMARY KEY, content bytea NOT NULL)")
+                .execute(&pool)
+                .await?;
+            sqlx::query("ALTER TABLE yardstick ALTER COLUMN content SET STORAGE EXTERNAL")
+                .execute(&pool)
+                .await?;
             let rate = drive(connections, seconds, |content| {
                 let pool = pool.clone();
                 async move { sqlx::query(INSERT).bind(content).execute(&pool).await.map(|_| ()) }

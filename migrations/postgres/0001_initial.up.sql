@@ -60,7 +60,8 @@ CREATE TABLE envelopes (
     mailbox BIGINT NOT NULL,
     -- Its place in that queue. Written by the server.
     seq BIGINT NOT NULL,
-    -- The envelope, sealed by the server to the device's queue key. Never parsed, never indexed, deleted on ack.
+    -- The envelope as it will be delivered, with its sender and times if the sender said them. Not sealed to the device
+    -- yet. Never parsed here, never indexed, deleted on ack.
     content BYTEA NOT NULL,
     -- The first day on which it may be dropped. Written by the server.
     expires INTEGER NOT NULL,

@@ -16,7 +16,7 @@ pub struct ServerSecrets {
     number_key: [u8; 32],
     check: [u8; 32],
     access_keys: SealingKey,
-    online: SealingKey,
+    bus: SealingKey,
 }
 
 impl ServerSecrets {
@@ -26,7 +26,7 @@ impl ServerSecrets {
             number_key: *derive_bytes(pepper, b"", "blind-relay number hash v1"),
             check: *derive_bytes(pepper, b"", "blind-relay pepper check v1"),
             access_keys: SealingKey::derive(pepper, b"", "blind-relay access keys v1"),
-            online: SealingKey::derive(pepper, b"", "blind-relay online-only envelopes v1"),
+            bus: SealingKey::derive(pepper, b"", "blind-relay hints v1"),
         }
     }
 
@@ -54,9 +54,9 @@ impl ServerSecrets {
         Some(AccessKey(key.as_slice().try_into().ok()?))
     }
 
-    /// The key under which online-only envelopes cross from node to node.
-    pub fn online_key(&self) -> SealingKey {
-        self.online.clone()
+    /// The key under which hints cross from node to node.
+    pub fn bus_key(&self) -> SealingKey {
+        self.bus.clone()
     }
 }
 

@@ -128,8 +128,6 @@ pub struct Limits {
     pub max_header_bytes: u32,
     /// Number of a request's headers.
     pub max_headers: usize,
-    /// Size of a request's body.
-    pub max_body_bytes: usize,
     /// Size of a message on a WebSocket.
     pub socket_max_message_bytes: usize,
     /// Silence after which a WebSocket counts as dead.
@@ -264,7 +262,6 @@ fn read_config(r: &mut Reader<'_>) -> Config {
             // hyper does not work with less than 8 KiB.
             max_header_bytes: r.integer("limits.max_header_bytes", 8_192..=1_048_576),
             max_headers: r.integer("limits.max_headers", 16..=1_000),
-            max_body_bytes: r.integer("limits.max_body_bytes", 65_536..=67_108_864),
             socket_max_message_bytes: r.integer("limits.socket_max_message_bytes", 131_072..=67_108_864),
             socket_idle: r.seconds("limits.socket_idle_secs", 10..=3_600),
         },

@@ -18,7 +18,7 @@ impl fmt::Debug for MailboxId {
 }
 
 /// The place of an envelope in its mailbox: 1, 2, 3, … without gaps, in the order of acceptance. Never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub i64);
 
 impl Seq {

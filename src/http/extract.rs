@@ -67,6 +67,33 @@ pub(super) fn basic(headers: &HeaderMap) -> Option<BasicCredentials> {
     BasicCredentials::parse(headers.get(AUTHORIZATION)?.as_bytes()).ok()
 }
 
+/// The parameters of a path.
+pub(super) struct PathParams<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for PathParams<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let path = axum::extract::Path::from_request_parts(parts, state).await;
+        path.map(|axum::extract::Path(params)| Self(params))
+            .map_err(|_| ApiError::bad_request("malformed_path", "the path is not UTF-8"))
+    }
+}
+
+/// The parameters of a query.
+pub(super) struct QueryParams<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<AppState> for QueryParams<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let query = axum::extract::Query::from_request_parts(parts, state).await;
+        query
+            .map(|axum::extract::Query(params)| Self(params))
+            .map_err(|_| ApiError::bad_request("malformed_query", "a parameter of the query is not of its form"))
+    }
+}
+
 /// A body as it came.
 pub(super) struct RawBody(pub(super) Bytes);
 

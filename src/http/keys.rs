@@ -1,7 +1,7 @@
 //! `/v2/keys`: the key directory.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -13,7 +13,7 @@ use crate::directory;
 use crate::domain::{BundleSelector, IdentityKind, ServiceId};
 
 use super::error::ApiError;
-use super::extract::{Caller, JsonBody, OptionalCaller, RawBody, device_id, service_id};
+use super::extract::{Caller, JsonBody, OptionalCaller, PathParams, QueryParams, RawBody, device_id, service_id};
 use super::reach::reach;
 use super::state::{AppState, Node};
 use super::wire::keys::{BundlesOut, KeyCheckIn, KeyCountOut, identity_kind, parse_key_upload};
@@ -27,7 +27,7 @@ pub(super) struct IdentityQuery {
 /// `PUT /v2/keys`
 pub(super) async fn publish(
     State(node): State<AppState>,
-    Query(query): Query<IdentityQuery>,
+    QueryParams(query): QueryParams<IdentityQuery>,
     Caller(caller): Caller,
     RawBody(body): RawBody,
 ) -> Result<StatusCode, ApiError> {
@@ -49,7 +49,7 @@ pub(super) async fn publish(
 /// `GET /v2/keys`
 pub(super) async fn count(
     State(node): State<AppState>,
-    Query(query): Query<IdentityQuery>,
+    QueryParams(query): QueryParams<IdentityQuery>,
     Caller(caller): Caller,
 ) -> Result<Json<KeyCountOut>, ApiError> {
     let kind = identity_kind(query.identity.as_deref())?;
@@ -82,7 +82,7 @@ pub(super) async fn check(
 /// `GET /v2/keys/{serviceId}/{deviceId}`, where the device may be `*` for all.
 pub(super) async fn take(
     State(node): State<AppState>,
-    Path((target, device)): Path<(String, String)>,
+    PathParams((target, device)): PathParams<(String, String)>,
     OptionalCaller(caller): OptionalCaller,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {

@@ -1,7 +1,7 @@
 //! `GET /v1/messages` and `DELETE /v1/messages/uuid/{guid}`: the queue without a WebSocket, for clients woken by push.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use keys_schema::proto::Envelope;
 use prost::Message;
@@ -11,7 +11,7 @@ use crate::domain::{Acknowledgement, MailboxId, PageLimit, Queued, Seq, ServiceI
 
 use super::envelope::{guid, seq_of};
 use super::error::ApiError;
-use super::extract::Caller;
+use super::extract::{Caller, PathParams};
 use super::state::AppState;
 use super::wire::messages::{FetchOut, FetchedOut};
 
@@ -33,7 +33,7 @@ pub(super) async fn fetch(State(node): State<AppState>, Caller(caller): Caller) 
 pub(super) async fn delete(
     State(node): State<AppState>,
     Caller(caller): Caller,
-    Path(guid): Path<String>,
+    PathParams(guid): PathParams<String>,
 ) -> Result<StatusCode, ApiError> {
     let guid = Uuid::try_parse(&guid).map_err(|_| ApiError::unprocessable("guid", "a guid is a UUID"))?;
     if let Some(seq) = seq_of(caller.mailbox, guid) {

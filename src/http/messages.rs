@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use crate::relay::{DeviceMismatch, OutgoingCopy, SendOutcome};
 
 use super::envelope::EnvelopeHead;
 use super::error::ApiError;
-use super::extract::{OptionalCaller, RawBody, service_id};
+use super::extract::{OptionalCaller, PathParams, QueryParams, RawBody, service_id};
 use super::reach::reach;
 use super::state::{AppState, Node};
 use super::wire::messages::{MismatchedDevicesOut, SendBody, SendOut, StaleDevicesOut, parse_send};
@@ -29,8 +29,8 @@ pub(super) struct SendQuery {
 /// The success status is a promise: every copy is durable, or, if online-only, was given to the connections there are.
 pub(super) async fn send(
     State(node): State<AppState>,
-    Path(destination): Path<String>,
-    Query(query): Query<SendQuery>,
+    PathParams(destination): PathParams<String>,
+    QueryParams(query): QueryParams<SendQuery>,
     OptionalCaller(caller): OptionalCaller,
     headers: HeaderMap,
     RawBody(body): RawBody,
@@ -39,7 +39,7 @@ pub(super) async fn send(
     let body = parse_send(&body)?;
     let caller = caller.filter(|_| !query.story);
     let Some(account) = recipient(&node, &destination, query.story, caller.as_ref(), &headers).await? else {
-        // A story is accepted for whatever account, so that it cannot be used to ask who has one.
+        // As the wire has it: a story needs no proof, and to nobody it is sent successfully.
         return Ok(Json(SendOut { needs_sync: false }).into_response());
     };
     if caller.is_none() && body.messages.iter().any(|message| message.kind.needs_source()) {

@@ -89,13 +89,11 @@ routes! {
 
 /// All routes, ready to be served. Paths are taken with and without a trailing slash.
 pub fn router(node: AppState, readiness: Readiness) -> Router {
-    let inner = with_layers(
-        handlers().with_state(node.clone()).merge(health::router(readiness)),
-        &node,
-    );
+    let routes = handlers().with_state(node.clone()).merge(health::router(readiness));
     // The socket reaches the routes through the same layers as a plain request, and is itself no route inside.
-    let upgrade = get(socket::upgrade).with_state((node, slash_insensitive(inner.clone())));
-    slash_insensitive(inner.merge(axum::Router::new().route("/v1/websocket", upgrade)))
+    let inside = slash_insensitive(with_layers(routes.clone(), &node));
+    let upgrade = get(socket::upgrade).with_state((node.clone(), inside));
+    slash_insensitive(with_layers(routes.route("/v1/websocket", upgrade), &node))
 }
 
 fn slash_insensitive(routes: Router) -> Router {

@@ -1,7 +1,7 @@
 //! `/v1/verification/session`: a client proves a number.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
@@ -10,7 +10,7 @@ use crate::auth::Number;
 use crate::domain::VerificationSession;
 
 use super::error::ApiError;
-use super::extract::JsonBody;
+use super::extract::{JsonBody, PathParams};
 use super::state::{AppState, Node};
 use super::wire::registration::{CodeIn, CodeRequestIn, SessionIn, SessionOut};
 
@@ -34,14 +34,17 @@ pub(super) async fn open(
 /// `PATCH /v1/verification/session/{id}`: answers to challenges. None are asked for, so none are looked at.
 pub(super) async fn update(
     State(node): State<AppState>,
-    Path(id): Path<String>,
+    PathParams(id): PathParams<String>,
     JsonBody(_): JsonBody<serde_json::Map<String, serde_json::Value>>,
 ) -> Result<Json<SessionOut>, ApiError> {
-    show(State(node), Path(id)).await
+    show(State(node), PathParams(id)).await
 }
 
 /// `GET /v1/verification/session/{id}`
-pub(super) async fn show(State(node): State<AppState>, Path(id): Path<String>) -> Result<Json<SessionOut>, ApiError> {
+pub(super) async fn show(
+    State(node): State<AppState>,
+    PathParams(id): PathParams<String>,
+) -> Result<Json<SessionOut>, ApiError> {
     let (id, session) = find(&node, &id).await?;
     Ok(Json(SessionOut::new(&id, &session)))
 }
@@ -49,7 +52,7 @@ pub(super) async fn show(State(node): State<AppState>, Path(id): Path<String>) -
 /// `POST /v1/verification/session/{id}/code`
 pub(super) async fn send_code(
     State(node): State<AppState>,
-    Path(id): Path<String>,
+    PathParams(id): PathParams<String>,
     JsonBody(body): JsonBody<CodeRequestIn>,
 ) -> Result<Response, ApiError> {
     let transport = match body.transport.as_str() {
@@ -73,7 +76,7 @@ pub(super) async fn send_code(
 /// `PUT /v1/verification/session/{id}/code`. A wrong code is a success that leaves the session unverified.
 pub(super) async fn try_code(
     State(node): State<AppState>,
-    Path(id): Path<String>,
+    PathParams(id): PathParams<String>,
     JsonBody(body): JsonBody<CodeIn>,
 ) -> Result<Response, ApiError> {
     let (id, session) = find(&node, &id).await?;

@@ -8,7 +8,7 @@ use crate::domain::{
     Account, Acknowledgement, Clock, Copy, Delivery, DeviceId, Enqueued, IdentityKind, MailboxId, PageLimit, Queued,
     Seq,
 };
-use crate::sealing::{SealingKey, random};
+use crate::sealing::random;
 use crate::storage::{AccountCache, EnvelopeQueue, StorageError};
 use crate::telemetry::metrics;
 use crate::wakeup::{Bus, ConnectionId, Hint};
@@ -28,8 +28,6 @@ pub struct Relay {
     pub presence: Arc<Presence>,
     /// The way to other nodes.
     pub bus: Arc<dyn Bus>,
-    /// Seals online-only envelopes that cross to another node.
-    pub online_key: SealingKey,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Days that an envelope waits for its device.
@@ -174,8 +172,7 @@ impl Relay {
         let mut hints = Vec::new();
         for (mailbox, copy) in mailboxes.iter().zip(copies) {
             if !self.presence.online(*mailbox, copy.envelope.clone()) && self.bus.reaches_others() {
-                let sealed = self.online_key.seal(&mailbox.0.to_be_bytes(), &copy.envelope);
-                hints.push(Hint::Online(*mailbox, sealed));
+                hints.push(Hint::Online(*mailbox, copy.envelope));
             }
         }
         if !hints.is_empty() {
@@ -185,7 +182,10 @@ impl Relay {
 
     /// Enters a connection of a device and displaces its others, on every node.
     pub fn connect(&self, mailbox: MailboxId) -> (ConnectionId, Arc<Bell>) {
-        let connection = ConnectionId { since: self.clock.now(), nonce: u64::from_be_bytes(random()) };
+        let connection = ConnectionId {
+            since: self.clock.now(),
+            nonce: u64::from_be_bytes(random()),
+        };
         let bell = self.presence.enter(mailbox, connection);
         self.bus.publish(vec![Hint::Connected(mailbox, connection)]);
         (connection, bell)
@@ -226,10 +226,10 @@ impl Relay {
 }
 
 /// What a node does with the hint of another, and what it answers.
-pub fn receive_hint(hint: Hint, presence: &Presence, accounts: &AccountCache, online_key: &SealingKey) -> Vec<Hint> {
+pub fn receive_hint(hint: Hint, presence: &Presence, accounts: &AccountCache) -> Vec<Hint> {
     match hint {
         Hint::Arrived(mailbox, seq) => {
-            if presence.head(mailbox, seq) {
+            if presence.hinted(mailbox, seq) {
                 metrics::woken("hint");
             }
         }
@@ -239,19 +239,17 @@ pub fn receive_hint(hint: Hint, presence: &Presence, accounts: &AccountCache, on
         }
         Hint::Gone(mailbox) => presence.gone(mailbox),
         Hint::Changed(account) => accounts.forget(account),
-        Hint::Online(mailbox, sealed) => {
-            if presence.is_here(mailbox)
-                && let Some(content) = online_key.open(&mailbox.0.to_be_bytes(), &sealed.0)
-            {
-                presence.online(mailbox, Bytes::copy_from_slice(&content));
-            }
+        Hint::Online(mailbox, envelope) => {
+            presence.online(mailbox, envelope);
         }
         Hint::Missed => {
             accounts.forget_all();
             presence.look_all();
             // Devices may have connected twice meanwhile, here and elsewhere.
             let here = presence.connections().into_iter();
-            return here.map(|(mailbox, connection)| Hint::Connected(mailbox, connection)).collect();
+            return here
+                .map(|(mailbox, connection)| Hint::Connected(mailbox, connection))
+                .collect();
         }
     }
     Vec::new()

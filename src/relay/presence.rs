@@ -48,6 +48,8 @@ struct BellState {
     arrived: VecDeque<Queued>,
     arrived_bytes: usize,
     head: Option<Seq>,
+    /// The highest number that was ever rung, so that the tick wakes nobody for what is old.
+    known: Seq,
     look: bool,
     online: VecDeque<(Instant, Bytes)>,
     dismissed: Option<Dismissal>,
@@ -89,6 +91,7 @@ impl Bell {
     fn arrived(&self, seq: Seq, content: Bytes) {
         self.ring(|state| {
             state.head = state.head.max(Some(seq));
+            state.known = state.known.max(seq);
             let follows = state.arrived.back().is_none_or(|last| last.seq.next() == seq);
             state.arrived_bytes += content.len();
             if follows && state.arrived.len() < ARRIVED_MAX && state.arrived_bytes <= ARRIVED_MAX_BYTES {
@@ -102,8 +105,24 @@ impl Bell {
         });
     }
 
-    fn head(&self, seq: Seq) {
-        self.ring(|state| state.head = state.head.max(Some(seq)));
+    fn head(&self, seq: Seq) -> bool {
+        self.ring_if(|state| {
+            let news = seq > state.known;
+            if news {
+                state.known = seq;
+                state.head = state.head.max(Some(seq));
+            }
+            news
+        })
+    }
+
+    /// What another node says is no reason to believe in a number, only to look.
+    fn hinted(&self, seq: Seq) -> bool {
+        self.ring_if(|state| {
+            let news = seq > state.known;
+            state.look |= news;
+            news
+        })
     }
 
     fn look(&self) {
@@ -125,14 +144,23 @@ impl Bell {
     }
 
     fn ring(&self, change: impl FnOnce(&mut BellState)) {
-        let waker = {
+        self.ring_if(|state| {
+            change(state);
+            true
+        });
+    }
+
+    /// Wakes the session if the change was one; returns whether it was.
+    fn ring_if(&self, change: impl FnOnce(&mut BellState) -> bool) -> bool {
+        let (changed, waker) = {
             let mut state = self.lock();
-            change(&mut state);
-            state.waker.take()
+            let changed = change(&mut state);
+            (changed, if changed { state.waker.take() } else { None })
         };
         if let Some(waker) = waker {
             waker.wake();
         }
+        changed
     }
 
     fn lock(&self) -> MutexGuard<'_, BellState> {
@@ -197,14 +225,20 @@ impl Presence {
         self.with(mailbox, |bell| bell.arrived(seq, content));
     }
 
-    /// The mailbox has envelopes up to this number; returns whether anyone here cares.
+    /// Storage has given out this number in the mailbox; returns whether that was news to someone here.
     pub fn head(&self, mailbox: MailboxId, seq: Seq) -> bool {
-        self.with(mailbox, |bell| bell.head(seq))
+        self.with(mailbox, |bell| bell.head(seq)).unwrap_or(false)
+    }
+
+    /// Another node says that the mailbox has this number; returns whether that was news to someone here.
+    pub fn hinted(&self, mailbox: MailboxId, seq: Seq) -> bool {
+        self.with(mailbox, |bell| bell.hinted(seq)).unwrap_or(false)
     }
 
     /// An online-only envelope; returns whether it was for someone here.
     pub fn online(&self, mailbox: MailboxId, content: Bytes) -> bool {
         self.with(mailbox, |bell| bell.online(content, Instant::now()))
+            .is_some()
     }
 
     /// The device connected elsewhere. If its connection here is the newer one, nothing happens to it, and its id is
@@ -233,7 +267,10 @@ impl Presence {
     /// The connections of this node.
     pub fn connections(&self) -> Vec<(MailboxId, ConnectionId)> {
         let all = |shard: &Shard| {
-            lock(shard).iter().map(|(mailbox, here)| (*mailbox, here.connection)).collect::<Vec<_>>()
+            lock(shard)
+                .iter()
+                .map(|(mailbox, here)| (*mailbox, here.connection))
+                .collect::<Vec<_>>()
         };
         self.shards.iter().flat_map(all).collect()
     }
@@ -255,9 +292,9 @@ impl Presence {
             .collect()
     }
 
-    fn with(&self, mailbox: MailboxId, tell: impl FnOnce(&Bell)) -> bool {
+    fn with<T>(&self, mailbox: MailboxId, tell: impl FnOnce(&Bell) -> T) -> Option<T> {
         let shard = self.shard(mailbox);
-        shard.get(&mailbox).map(|connected| tell(&connected.bell)).is_some()
+        shard.get(&mailbox).map(|connected| tell(&connected.bell))
     }
 
     fn shard(&self, mailbox: MailboxId) -> MutexGuard<'_, HashMap<MailboxId, Connected>> {
@@ -285,8 +322,14 @@ mod tests {
     use crate::domain::Timestamp;
 
     const BOB: MailboxId = MailboxId(7);
-    const FIRST: ConnectionId = ConnectionId { since: Timestamp(1), nonce: 9 };
-    const SECOND: ConnectionId = ConnectionId { since: Timestamp(2), nonce: 0 };
+    const FIRST: ConnectionId = ConnectionId {
+        since: Timestamp(1),
+        nonce: 9,
+    };
+    const SECOND: ConnectionId = ConnectionId {
+        since: Timestamp(2),
+        nonce: 0,
+    };
 
     fn answer(bell: &Bell) -> Option<Rung> {
         bell.answer(Waker::noop(), Instant::now())
@@ -356,6 +399,21 @@ mod tests {
         let rung = answer(&bell).unwrap();
         assert!(rung.arrived.windows(2).all(|pair| pair[0].seq.next() == pair[1].seq));
         assert_eq!(rung.head, Some(Seq(5)));
+    }
+
+    #[test]
+    fn what_is_known_wakes_nobody_and_a_hint_only_makes_it_look() {
+        let presence = Presence::default();
+        let bell = presence.enter(BOB, FIRST);
+        assert!(presence.head(BOB, Seq(5)));
+        assert_eq!(answer(&bell).unwrap().head, Some(Seq(5)));
+        assert!(!presence.head(BOB, Seq(5)));
+        assert!(!presence.hinted(BOB, Seq(5)));
+        assert!(answer(&bell).is_none());
+        assert!(presence.hinted(BOB, Seq(i64::MAX)));
+        let rung = answer(&bell).unwrap();
+        assert_eq!((rung.head, rung.look), (None, true));
+        assert!(presence.head(BOB, Seq(6)), "a hint is not believed");
     }
 
     #[test]

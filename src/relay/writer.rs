@@ -5,7 +5,7 @@
 //! unit, the order within a mailbox is the order of arrival, and two lanes never wait for the same counter row.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -144,7 +144,7 @@ struct Worker {
     queue: Arc<dyn EnvelopeQueue>,
     presence: Arc<Presence>,
     bus: Arc<dyn Bus>,
-    /// Acknowledgements whose commit failed. They ride with the next batch.
+    /// Acknowledgements whose commit failed. They ride with the next batch, which comes by itself.
     unfinished: Vec<Acknowledgement>,
 }
 
@@ -156,7 +156,17 @@ type DeliveryReply = (
 impl Worker {
     async fn run(mut self, mut waiting: mpsc::Receiver<Job>) {
         let mut jobs = Vec::with_capacity(JOBS_PER_BATCH);
-        while waiting.recv_many(&mut jobs, JOBS_PER_BATCH).await > 0 {
+        loop {
+            if self.unfinished.is_empty() {
+                if waiting.recv_many(&mut jobs, JOBS_PER_BATCH).await == 0 {
+                    return;
+                }
+            } else if self.unfinished.len() >= UNFINISHED_MAX {
+                // Storage has been away for long. Nothing more is taken on until what is here is done.
+                tokio::time::sleep(RETRY).await;
+            } else if let Ok(0) = tokio::time::timeout(RETRY, waiting.recv_many(&mut jobs, JOBS_PER_BATCH)).await {
+                return;
+            }
             self.commit(&mut jobs).await;
         }
     }
@@ -196,7 +206,6 @@ impl Worker {
             }
             Err(_) => {
                 self.unfinished = batch.acknowledgements;
-                self.unfinished.truncate(UNFINISHED_MAX);
                 for (reply, _) in deliveries {
                     let _ = reply.send(Err(QueueUnavailable));
                 }
@@ -261,3 +270,4 @@ const JOBS_PER_BATCH: usize = 512;
 const WAITING_JOBS: usize = 2048;
 const WAITING_BYTES: usize = 16 * 1024 * 1024;
 const UNFINISHED_MAX: usize = 65_536;
+const RETRY: Duration = Duration::from_millis(250);

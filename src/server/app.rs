@@ -91,7 +91,10 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Res
         stop: lifecycle.close_sessions.clone(),
     });
     let flushing = Arc::clone(&node);
-    lifecycle.flush_with(async move { flushing.relay.writer.flush().await });
+    lifecycle.flush_with(async move {
+        flushing.relay.writer.flush().await;
+        flushing.storage.accounts.close().await;
+    });
     Ok(App {
         router: routes::router(node, readiness.clone()),
         admin: admin::router(metrics, readiness.clone()),
@@ -136,10 +139,11 @@ fn relay(
     let bus: Arc<dyn Bus> = match &config.redis_url {
         None => Arc::new(SingleNode),
         Some(url) => {
-            let (presence, accounts, online_key) = (Arc::clone(&presence), Arc::clone(accounts), secrets.online_key());
-            let receive = move |hint| receive_hint(hint, &presence, &accounts, &online_key);
+            let (presence, accounts) = (Arc::clone(&presence), Arc::clone(accounts));
+            let receive = move |hint| receive_hint(hint, &presence, &accounts);
             Arc::new(RedisBus::start(
                 url.expose(),
+                secrets.bus_key(),
                 &lifecycle.background,
                 &lifecycle.stop_background,
                 receive,
@@ -158,7 +162,6 @@ fn relay(
         writer,
         presence,
         bus,
-        online_key: secrets.online_key(),
         clock: Arc::clone(clock),
         retention_days: config.queue.retention_days,
         max_content: MAX_CONTENT,

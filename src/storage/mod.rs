@@ -48,6 +48,10 @@ pub trait AccountStore: Send + Sync {
     /// Returns once the database has answered a trivial statement.
     async fn ping(&self) -> Result<(), StorageError>;
 
+    /// Leaves the database in order; the last call before the process ends, after which nothing works. On SQLite this
+    /// moves what is in the write-ahead log into the file, so that the file alone is the whole database.
+    async fn close(&self);
+
     /// Remembers the first value it is ever given, and says whether `check` equals it: a start with another pepper than
     /// the one whose numbers are stored is recognised by that.
     async fn pin_pepper(&self, check: [u8; 32]) -> Result<bool, StorageError>;

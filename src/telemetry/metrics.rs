@@ -26,6 +26,11 @@ pub fn describe() {
     describe_counter!(REQUESTS, "Requests by route, transport and status");
     describe_counter!(KYBER_KEYS, "Kyber keys handed out, by source");
     describe_counter!(HINTS_DROPPED, "Hints to other nodes that were dropped");
+    describe_counter!(
+        HINTS_REFUSED,
+        "Messages on the bus that were not sealed by a node of this database"
+    );
+    describe_gauge!(BUS_LISTENING, "1 while hints of other nodes get through");
     describe_counter!(REDIS_LOST, "Times that listening to other nodes failed or ended");
     describe_counter!(WAKEUPS, "Times a session learned that it has envelopes, by path");
     describe_counter!(EXPIRED, "Rows dropped because their time had come, by kind");
@@ -82,6 +87,16 @@ pub fn hints_dropped(count: usize) {
     counter!(HINTS_DROPPED).increment(count as u64);
 }
 
+/// A message on the bus was not sealed by a node of ours.
+pub fn hint_refused() {
+    counter!(HINTS_REFUSED).increment(1);
+}
+
+/// Whether hints of other nodes get through at present.
+pub fn bus_listening(listening: bool) {
+    gauge!(BUS_LISTENING).set(f64::from(u8::from(listening)));
+}
+
 /// Listening to other nodes failed or ended.
 pub fn redis_lost() {
     counter!(REDIS_LOST).increment(1);
@@ -122,6 +137,8 @@ const SOCKETS_CLOSED: &str = "blind_relay_sockets_closed_total";
 const REQUESTS: &str = "blind_relay_requests_total";
 const KYBER_KEYS: &str = "blind_relay_kyber_keys_total";
 const HINTS_DROPPED: &str = "blind_relay_hints_dropped_total";
+const HINTS_REFUSED: &str = "blind_relay_hints_refused_total";
+const BUS_LISTENING: &str = "blind_relay_bus_listening";
 const REDIS_LOST: &str = "blind_relay_redis_lost_total";
 const WAKEUPS: &str = "blind_relay_wakeups_total";
 const EXPIRED: &str = "blind_relay_expired_total";

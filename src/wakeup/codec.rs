@@ -6,14 +6,14 @@
 //! | 2 connected | mailbox i64, since i64 (ms), nonce u64 |
 //! | 3 gone | mailbox i64 |
 //! | 4 changed | aci 16 bytes |
-//! | 5 online | mailbox i64, length u32, sealed bytes |
+//! | 5 online | mailbox i64, length u32, envelope |
 //!
 //! A reader stops at the first kind it does not know: nodes of two versions may run side by side during an upgrade.
 
-use bytes::{Buf, BufMut};
+use bytes::{Buf, BufMut, Bytes};
 use uuid::Uuid;
 
-use crate::domain::{Aci, MailboxId, Sealed, Seq, Timestamp};
+use crate::domain::{Aci, MailboxId, Seq, Timestamp};
 
 use super::{ConnectionId, Hint};
 
@@ -39,14 +39,14 @@ pub(super) fn encode(hint: &Hint, out: &mut Vec<u8>) {
             out.put_u8(CHANGED);
             out.put_slice(aci.as_bytes());
         }
-        Hint::Online(mailbox, sealed) => {
-            let Ok(length) = u32::try_from(sealed.0.len()) else {
+        Hint::Online(mailbox, envelope) => {
+            let Ok(length) = u32::try_from(envelope.len()) else {
                 return;
             };
             out.put_u8(ONLINE);
             out.put_i64(mailbox.0);
             out.put_u32(length);
-            out.put_slice(&sealed.0);
+            out.put_slice(envelope);
         }
         Hint::Missed => {}
     }
@@ -69,7 +69,13 @@ fn decode_one(rest: &mut &[u8]) -> Option<Hint> {
         CONNECTED => {
             let mailbox = mailbox(rest)?;
             let since = Timestamp(rest.try_get_i64().ok()?);
-            Some(Hint::Connected(mailbox, ConnectionId { since, nonce: rest.try_get_u64().ok()? }))
+            Some(Hint::Connected(
+                mailbox,
+                ConnectionId {
+                    since,
+                    nonce: rest.try_get_u64().ok()?,
+                },
+            ))
         }
         GONE => Some(Hint::Gone(mailbox(rest)?)),
         CHANGED => {
@@ -80,9 +86,9 @@ fn decode_one(rest: &mut &[u8]) -> Option<Hint> {
         ONLINE => {
             let mailbox = mailbox(rest)?;
             let length = usize::try_from(rest.try_get_u32().ok()?).ok()?;
-            let (sealed, after) = rest.split_at_checked(length)?;
+            let (envelope, after) = rest.split_at_checked(length)?;
             *rest = after;
-            Some(Hint::Online(mailbox, Sealed(sealed.to_vec())))
+            Some(Hint::Online(mailbox, Bytes::copy_from_slice(envelope)))
         }
         _ => None,
     }
@@ -105,10 +111,16 @@ mod tests {
     fn hints() -> Vec<Hint> {
         vec![
             Hint::Arrived(MailboxId(1), Seq(2)),
-            Hint::Connected(MailboxId(-3), ConnectionId { since: Timestamp(5), nonce: u64::MAX }),
+            Hint::Connected(
+                MailboxId(-3),
+                ConnectionId {
+                    since: Timestamp(5),
+                    nonce: u64::MAX,
+                },
+            ),
             Hint::Gone(MailboxId(4)),
             Hint::Changed(Aci::new(Uuid::from_bytes([5; 16]))),
-            Hint::Online(MailboxId(6), Sealed(vec![7; 300])),
+            Hint::Online(MailboxId(6), Bytes::from(vec![7; 300])),
         ]
     }
 

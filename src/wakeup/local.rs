@@ -12,8 +12,4 @@ impl Bus for SingleNode {
     fn reaches_others(&self) -> bool {
         false
     }
-
-    fn healthy(&self) -> bool {
-        true
-    }
 }

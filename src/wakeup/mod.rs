@@ -2,13 +2,15 @@
 //!
 //! A hint may be lost, doubled or late, and costs only time then: what it hints at is in storage, and every node looks
 //! there by itself on a tick. The one exception is an online-only envelope, which is nowhere else and may be lost by its
-//! nature; it crosses sealed under a key that only the nodes have.
+//! nature. Hints leave a node only sealed.
 
 mod codec;
 mod local;
 mod redis;
 
-use crate::domain::{Aci, MailboxId, Sealed, Seq, Timestamp};
+use bytes::Bytes;
+
+use crate::domain::{Aci, MailboxId, Seq, Timestamp};
 
 pub use codec::decode;
 pub use local::SingleNode;
@@ -36,7 +38,7 @@ pub enum Hint {
     /// An account was changed: what is remembered of it is old.
     Changed(Aci),
     /// An online-only envelope for whoever has this device's connection.
-    Online(MailboxId, Sealed),
+    Online(MailboxId, Bytes),
     /// Hints may have been missed: look into storage.
     Missed,
 }
@@ -61,7 +63,4 @@ pub trait Bus: Send + Sync {
 
     /// Whether there may be other nodes, so that hints are worth making.
     fn reaches_others(&self) -> bool;
-
-    /// Whether hints get through at present.
-    fn healthy(&self) -> bool;
 }

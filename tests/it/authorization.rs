@@ -213,6 +213,8 @@ async fn t29_one_device_neither_reads_nor_deletes_anothers_queue() {
             .looks()
     };
     assert_eq!(delete(&guid).await, delete(&unknown).await);
+    // Nor does it reach an envelope of her own that has the same place in her queue.
+    assert_eq!(alice.fetch(&server).await["messages"].as_array().unwrap().len(), 1);
     // Nor by answering, on a socket of her own, a request that she was never sent.
     let mut socket = alice.connect(&server).await;
     for id in 0..50 {

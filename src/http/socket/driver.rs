@@ -397,7 +397,10 @@ impl Driver {
     async fn finish(mut self, end: End) {
         if let Some(delivery) = &self.delivery {
             // First of all: what arrives from now on is for the next connection, here or on another node.
-            self.node.relay.presence.leave(delivery.device.mailbox, delivery.connection);
+            self.node
+                .relay
+                .presence
+                .leave(delivery.device.mailbox, delivery.connection);
         }
         if let Some(frame) = end.close_frame() {
             let goodbye = async {
@@ -477,7 +480,10 @@ impl Delivery {
     fn next_message(&mut self, node: &AppState) -> Option<Message> {
         let session = self.session.as_mut()?;
         let now = node.clock.now().0;
-        if let Some(content) = self.online.pop_front() {
+        while let Some(content) = self.online.pop_front() {
+            if !self.stories && is_story(&content) {
+                continue;
+            }
             metrics::pushed("online");
             return Some(Message::Binary(push(
                 session.request_id(),

@@ -85,7 +85,7 @@ impl MessageKind {
 
     /// Whether clients can make sense of it only with a source beside it.
     pub fn needs_source(self) -> bool {
-        matches!(self, Self::Ciphertext | Self::PreKeyBundle | Self::PlaintextContent)
+        self != Self::UnidentifiedSender
     }
 }
 

@@ -112,6 +112,10 @@ impl AccountStore for PgAccounts {
         Ok(())
     }
 
+    async fn close(&self) {
+        self.database.pool.close().await;
+    }
+
     #[tracing::instrument(name = "db.accounts.pin_pepper", level = "debug", skip_all)]
     async fn pin_pepper(&self, check: [u8; 32]) -> Result<bool, StorageError> {
         let mut tx = self.database.begin().await?;

@@ -36,6 +36,12 @@ impl AccountStore for SqliteAccounts {
         Ok(())
     }
 
+    async fn close(&self) {
+        // The writer last: the last connection to close empties the log, and readers may not write.
+        self.database.read.close().await;
+        self.database.write.close().await;
+    }
+
     #[tracing::instrument(name = "db.accounts.pin_pepper", level = "debug", skip_all)]
     async fn pin_pepper(&self, check: [u8; 32]) -> Result<bool, StorageError> {
         let mut tx = self.database.begin().await?;
