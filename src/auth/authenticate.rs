@@ -124,3 +124,86 @@ fn mailbox_of(account: &Account, device_id: DeviceId) -> Option<MailboxId> {
 }
 
 const REMEMBERED_FOR: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Account, Registration};
+    use crate::storage::conformance::fixtures::{primary, registration};
+    use crate::storage::testing::{ROOMY, TestDatabase, sqlite};
+
+    fn password(text: &str) -> Password {
+        Password::new(text.as_bytes()).unwrap()
+    }
+
+    async fn register(database: &TestDatabase, mailbox: i64, text: &str) {
+        let mut registration: Registration = registration(1, mailbox);
+        registration.device.credential = password(text).verifier();
+        database.storage().accounts.register(&registration).await.unwrap();
+    }
+
+    async fn authenticator(database: &TestDatabase) -> (Authenticator, Arc<AccountCache>) {
+        register(database, 10, "correct horse").await;
+        let accounts = Arc::new(AccountCache::new(database.storage().accounts, 100));
+        (Authenticator::new(Arc::clone(&accounts), 100), accounts)
+    }
+
+    async fn proves(authenticator: &Authenticator, text: &str) -> bool {
+        authenticator
+            .authenticate(primary(1), &password(text))
+            .await
+            .unwrap()
+            .is_some()
+    }
+
+    #[tokio::test]
+    async fn only_the_right_password_proves_a_device_remembered_or_not() {
+        let database = sqlite(ROOMY).await.unwrap();
+        let (authenticator, _) = authenticator(&database).await;
+        for _ in 0..2 {
+            assert!(!proves(&authenticator, "wrong horse").await);
+            assert!(proves(&authenticator, "correct horse").await);
+        }
+        assert!(
+            authenticator
+                .authenticate(primary(2), &password("correct horse"))
+                .await
+                .unwrap()
+                .is_none()
+        );
+    }
+
+    #[tokio::test]
+    async fn a_remembered_password_dies_with_its_verifier_and_so_does_who_proved_it() {
+        let database = sqlite(ROOMY).await.unwrap();
+        let (authenticator, accounts) = authenticator(&database).await;
+        let before = authenticator
+            .authenticate(primary(1), &password("correct horse"))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(authenticator.still_valid(&before).await.unwrap());
+        register(&database, 11, "another horse").await;
+        accounts.forget(primary(1).aci);
+        assert!(!proves(&authenticator, "correct horse").await);
+        assert!(proves(&authenticator, "another horse").await);
+        assert!(!authenticator.still_valid(&before).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_deleted_account_proves_nothing() {
+        let database = sqlite(ROOMY).await.unwrap();
+        let (authenticator, accounts) = authenticator(&database).await;
+        assert!(proves(&authenticator, "correct horse").await);
+        database.storage().accounts.delete(primary(1).aci).await.unwrap();
+        accounts.forget(primary(1).aci);
+        assert!(!proves(&authenticator, "correct horse").await);
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_has_no_mailbox() {
+        let account: Account = crate::storage::conformance::fixtures::account(1, 10);
+        assert_eq!(mailbox_of(&account, DeviceId::PRIMARY), Some(MailboxId(10)));
+        assert_eq!(mailbox_of(&account, DeviceId::new(2).unwrap()), None);
+    }
+}

@@ -298,3 +298,85 @@ fn unavailable(error: StorageError) -> QueueUnavailable {
     tracing::error!(cause = error.log_safe_cause(), "an account could not be read");
     QueueUnavailable
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Device, RegistrationId};
+    use crate::storage::conformance::fixtures::{account, device};
+
+    const NOBODY: Option<DeviceId> = None;
+
+    fn id(id: u64) -> DeviceId {
+        DeviceId::new(id).unwrap()
+    }
+
+    /// Devices 1, 2 and 3, with mailboxes 10, 20 and 30 and registration ids 101, 102 and 103.
+    fn three_devices() -> Account {
+        let devices = [1, 2, 3].map(|n| Device {
+            id: id(n),
+            registration_id: RegistrationId::new(100 + n).unwrap(),
+            pni_registration_id: RegistrationId::new(200 + n).unwrap(),
+            ..device(1, i64::try_from(n).unwrap() * 10)
+        });
+        Account {
+            devices: devices.to_vec(),
+            ..account(1, 10)
+        }
+    }
+
+    fn copies(named: &[(u64, u32)]) -> Vec<OutgoingCopy> {
+        let copy = |(device, registration_id): &(u64, u32)| OutgoingCopy {
+            device_id: id(*device),
+            registration_id: *registration_id,
+            content_bytes: 1,
+            envelope: Bytes::new(),
+        };
+        named.iter().map(copy).collect()
+    }
+
+    fn check(
+        kind: IdentityKind,
+        named: &[(u64, u32)],
+        sender: Option<DeviceId>,
+    ) -> Result<Vec<MailboxId>, DeviceMismatch> {
+        check_devices(&three_devices(), kind, &copies(named), sender)
+    }
+
+    #[test]
+    fn exactly_the_devices_that_there_are_get_a_copy_in_the_order_they_were_named() {
+        let mailboxes = check(IdentityKind::Aci, &[(3, 103), (1, 101), (2, 102)], NOBODY);
+        assert_eq!(mailboxes, Ok(vec![MailboxId(30), MailboxId(10), MailboxId(20)]));
+    }
+
+    #[test]
+    fn each_namespace_has_its_own_registration_ids() {
+        assert!(check(IdentityKind::Pni, &[(1, 201), (2, 202), (3, 203)], NOBODY).is_ok());
+        let stale = check(IdentityKind::Pni, &[(1, 101), (2, 202), (3, 203)], NOBODY);
+        assert_eq!(stale, Err(DeviceMismatch::Stale(vec![id(1)])));
+    }
+
+    #[test]
+    fn missing_and_extra_devices_are_named_together() {
+        let other = check(IdentityKind::Aci, &[(1, 101), (9, 1)], NOBODY);
+        assert_eq!(
+            other,
+            Err(DeviceMismatch::Other {
+                missing: vec![id(2), id(3)],
+                extra: vec![id(9)]
+            })
+        );
+    }
+
+    #[test]
+    fn stale_devices_are_reported_before_a_wrong_set() {
+        let stale = check(IdentityKind::Aci, &[(1, 999), (9, 1)], NOBODY);
+        assert_eq!(stale, Err(DeviceMismatch::Stale(vec![id(1)])));
+    }
+
+    #[test]
+    fn the_sending_device_needs_no_copy_of_its_own_message() {
+        assert!(check(IdentityKind::Aci, &[(2, 102), (3, 103)], Some(id(1))).is_ok());
+        assert!(check(IdentityKind::Aci, &[(3, 103)], Some(id(1))).is_err());
+    }
+}

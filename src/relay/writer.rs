@@ -271,3 +271,132 @@ const WAITING_JOBS: usize = 2048;
 const WAITING_BYTES: usize = 16 * 1024 * 1024;
 const UNFINISHED_MAX: usize = 65_536;
 const RETRY: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::domain::{Copy, Day, PageLimit, Seq, Timestamp};
+    use crate::storage::conformance::fixtures::{primary, register};
+    use crate::storage::testing::{ROOMY, TestDatabase, sqlite};
+    use crate::wakeup::{ConnectionId, SingleNode};
+
+    const BOB: MailboxId = MailboxId(10);
+    const ALL: PageLimit = PageLimit {
+        envelopes: 10_000,
+        bytes: usize::MAX,
+    };
+
+    fn start(database: &TestDatabase) -> (Writer, Arc<Presence>) {
+        let presence = Arc::new(Presence::default());
+        let bus: Arc<dyn Bus> = Arc::new(SingleNode);
+        let queue = database.storage().queue;
+        (Writer::start(1, &TaskTracker::new(), &queue, &presence, &bus), presence)
+    }
+
+    fn delivery(mailbox: MailboxId, text: String) -> Delivery {
+        Delivery {
+            copies: vec![Copy {
+                mailbox,
+                content: Bytes::from(text),
+            }],
+            expires: Day(30_000),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_answered_is_stored_in_the_order_of_arrival_and_rings_the_bell() {
+        let database = sqlite(ROOMY).await.unwrap();
+        register(&database, 1, BOB.0).await;
+        let (writer, presence) = start(&database);
+        let bell = presence.enter(
+            BOB,
+            ConnectionId {
+                since: Timestamp(0),
+                nonce: 0,
+            },
+        );
+        let sends = (1..=50).map(|n| writer.deliver(primary(1).aci, delivery(BOB, n.to_string())));
+        let answers = futures_util::future::join_all(sends).await;
+        for (n, answer) in (1..).zip(answers) {
+            assert_eq!(answer, Ok(Enqueued::At(vec![Seq(n)])));
+        }
+        let stored = database.storage().queue.pending(BOB, Seq::START, ALL).await.unwrap();
+        let texts: Vec<_> = stored.iter().map(|queued| queued.content.clone()).collect();
+        assert_eq!(
+            texts,
+            (1..=50).map(|n: i32| Bytes::from(n.to_string())).collect::<Vec<_>>()
+        );
+        let rung = bell.answer(Waker::noop(), Instant::now()).unwrap();
+        assert_eq!(
+            rung.arrived.iter().map(|queued| queued.seq.0).collect::<Vec<_>>(),
+            (1..=50).collect::<Vec<_>>()
+        );
+    }
+
+    #[tokio::test]
+    async fn a_mailbox_that_is_not_there_is_an_answer_and_harms_nobody_else() {
+        let database = sqlite(ROOMY).await.unwrap();
+        register(&database, 1, BOB.0).await;
+        let (writer, _) = start(&database);
+        let (gone, there) = tokio::join!(
+            writer.deliver(primary(1).aci, delivery(MailboxId(99), "x".into())),
+            writer.deliver(primary(1).aci, delivery(BOB, "y".into())),
+        );
+        assert_eq!(
+            (gone, there),
+            (Ok(Enqueued::UnknownMailbox), Ok(Enqueued::At(vec![Seq(1)])))
+        );
+    }
+
+    #[tokio::test]
+    async fn acknowledgements_that_were_handed_over_are_durable_when_a_later_one_is_answered() {
+        let database = sqlite(ROOMY).await.unwrap();
+        register(&database, 1, BOB.0).await;
+        let (writer, _) = start(&database);
+        for n in 1..=20 {
+            writer
+                .deliver(primary(1).aci, delivery(BOB, n.to_string()))
+                .await
+                .unwrap();
+        }
+        for seq in 1..=20 {
+            let acknowledgement = Acknowledgement {
+                mailbox: BOB,
+                seq: Seq(seq),
+            };
+            writer.acknowledge(primary(1).aci, vec![acknowledgement]).await;
+        }
+        writer.acknowledge_durably(primary(1).aci, vec![]).await.unwrap();
+        assert!(
+            database
+                .storage()
+                .queue
+                .pending(BOB, Seq::START, ALL)
+                .await
+                .unwrap()
+                .is_empty()
+        );
+    }
+
+    #[tokio::test]
+    async fn storage_that_is_away_promises_nothing() {
+        let database = sqlite(ROOMY).await.unwrap();
+        register(&database, 1, BOB.0).await;
+        let (writer, _) = start(&database);
+        database.storage().accounts.close().await;
+        assert_eq!(
+            writer.deliver(primary(1).aci, delivery(BOB, "x".into())).await,
+            Err(QueueUnavailable)
+        );
+        let acknowledgement = Acknowledgement {
+            mailbox: BOB,
+            seq: Seq(1),
+        };
+        let answer = writer.acknowledge_durably(primary(1).aci, vec![acknowledgement]).await;
+        assert_eq!(answer, Err(QueueUnavailable));
+    }
+}

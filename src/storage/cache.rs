@@ -83,3 +83,66 @@ impl AccountCache {
         self.entries.invalidate_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::conformance::fixtures::{aci, pni, primary, register, registration};
+    use crate::storage::testing::{ROOMY, TestDatabase, sqlite};
+
+    async fn cache(database: &TestDatabase) -> AccountCache {
+        register(database, 1, 10).await;
+        AccountCache::new(database.storage().accounts, 100)
+    }
+
+    async fn change(database: &TestDatabase) {
+        let access = registration(1, 10).access;
+        let update = crate::domain::AttributesUpdate {
+            name: None,
+            fetches_messages: false,
+            capabilities: crate::domain::Capabilities::default(),
+            access,
+            discoverable: false,
+            recovery: None,
+        };
+        assert!(
+            database
+                .storage()
+                .accounts
+                .update_attributes(primary(1), &update)
+                .await
+                .unwrap()
+        );
+    }
+
+    #[tokio::test]
+    async fn both_ids_find_the_same_remembered_account() {
+        let database = sqlite(ROOMY).await.unwrap();
+        let cache = cache(&database).await;
+        let by_pni = cache.find(&ServiceId::Pni(pni(1))).await.unwrap().unwrap();
+        let by_aci = cache.find(&ServiceId::Aci(aci(1))).await.unwrap().unwrap();
+        assert!(Arc::ptr_eq(&by_pni, &by_aci));
+    }
+
+    #[tokio::test]
+    async fn a_change_is_seen_once_it_is_forgotten() {
+        let database = sqlite(ROOMY).await.unwrap();
+        let cache = cache(&database).await;
+        let id = ServiceId::Pni(pni(1));
+        assert!(cache.find(&id).await.unwrap().unwrap().discoverable);
+        change(&database).await;
+        cache.forget(aci(1));
+        assert!(!cache.find(&id).await.unwrap().unwrap().discoverable);
+    }
+
+    #[tokio::test]
+    async fn a_deleted_account_is_gone_under_both_ids() {
+        let database = sqlite(ROOMY).await.unwrap();
+        let cache = cache(&database).await;
+        cache.find(&ServiceId::Pni(pni(1))).await.unwrap().unwrap();
+        database.storage().accounts.delete(aci(1)).await.unwrap();
+        cache.forget(aci(1));
+        assert!(cache.find(&ServiceId::Pni(pni(1))).await.unwrap().is_none());
+        assert!(cache.find(&ServiceId::Aci(aci(1))).await.unwrap().is_none());
+    }
+}

@@ -4,7 +4,7 @@
 //! a failure reads `storage::postgres::queue::tests::acknowledging_twice_is_harmless`.
 
 pub(crate) mod accounts;
-mod fixtures;
+pub(crate) mod fixtures;
 pub(crate) mod keys;
 pub(crate) mod queue;
 

@@ -9,13 +9,13 @@ pub mod sqlite;
 
 mod cache;
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod error;
 mod ledger;
 mod open;
 mod rows;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::sync::Arc;
 

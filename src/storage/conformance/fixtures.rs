@@ -6,13 +6,13 @@ use keys_schema::{
 use uuid::Uuid;
 
 use crate::domain::{
-    Capabilities, Day, Device, DeviceId, DeviceName, MailboxId, NumberHash, ProtocolAddress, Registration,
+    Account, Capabilities, Day, Device, DeviceId, DeviceName, MailboxId, NumberHash, ProtocolAddress, Registration,
     RegistrationId, Sealed, SecretVerifier, SignedKeys, UnidentifiedAccess,
 };
 use crate::storage::testing::TestDatabase;
 
 /// The registration of account `n` with number `n`. Each call of one `n` differs in nothing; `mailbox` names its queue.
-pub(super) fn registration(n: u8, mailbox: i64) -> Registration {
+pub(crate) fn registration(n: u8, mailbox: i64) -> Registration {
     Registration {
         number: NumberHash([n; 32]),
         aci: aci(n),
@@ -34,7 +34,22 @@ pub(super) fn registration(n: u8, mailbox: i64) -> Registration {
     }
 }
 
-pub(super) fn device(n: u8, mailbox: i64) -> Device {
+/// The account that [`registration`] makes.
+pub(crate) fn account(n: u8, mailbox: i64) -> Account {
+    let registration = registration(n, mailbox);
+    Account {
+        aci: registration.aci,
+        pni: registration.pni,
+        aci_identity: registration.aci_identity,
+        pni_identity: registration.pni_identity,
+        access: registration.access,
+        discoverable: registration.discoverable,
+        recovery: registration.recovery,
+        devices: vec![registration.device],
+    }
+}
+
+pub(crate) fn device(n: u8, mailbox: i64) -> Device {
     Device {
         id: DeviceId::PRIMARY,
         mailbox: MailboxId(mailbox),
@@ -53,7 +68,7 @@ pub(super) fn device(n: u8, mailbox: i64) -> Device {
 }
 
 /// Registers account `n` with that mailbox.
-pub(super) async fn register(database: &TestDatabase, n: u8, mailbox: i64) -> ProtocolAddress {
+pub(crate) async fn register(database: &TestDatabase, n: u8, mailbox: i64) -> ProtocolAddress {
     database
         .storage()
         .accounts
@@ -64,7 +79,7 @@ pub(super) async fn register(database: &TestDatabase, n: u8, mailbox: i64) -> Pr
 }
 
 /// Adds device 2 to account 1, with mailbox 1002 and without keys, as a later release would.
-pub(super) async fn add_second_device(database: &TestDatabase) -> ProtocolAddress {
+pub(crate) async fn add_second_device(database: &TestDatabase) -> ProtocolAddress {
     database
         .execute("INSERT INTO mailboxes (id, last_seq, envelopes, bytes) VALUES (1002, 0, 0, 0)")
         .await;
@@ -80,33 +95,33 @@ pub(super) async fn add_second_device(database: &TestDatabase) -> ProtocolAddres
     }
 }
 
-pub(super) fn primary(n: u8) -> ProtocolAddress {
+pub(crate) fn primary(n: u8) -> ProtocolAddress {
     ProtocolAddress {
         aci: aci(n),
         device_id: DeviceId::PRIMARY,
     }
 }
 
-pub(super) fn aci(n: u8) -> Aci {
+pub(crate) fn aci(n: u8) -> Aci {
     Aci::new(Uuid::from_bytes([n; 16]))
 }
 
-pub(super) fn pni(n: u8) -> Pni {
+pub(crate) fn pni(n: u8) -> Pni {
     Pni::new(Uuid::from_bytes([n.wrapping_add(100); 16]))
 }
 
-pub(super) fn identity(n: u8) -> IdentityKey {
+pub(crate) fn identity(n: u8) -> IdentityKey {
     IdentityKey::parse(&ec_bytes(u32::from(n))).unwrap()
 }
 
-pub(super) fn signed_keys(n: u8, id: u32) -> SignedKeys {
+pub(crate) fn signed_keys(n: u8, id: u32) -> SignedKeys {
     SignedKeys {
         signed: signed_key(n, id),
         last_resort: kyber_key(u32::from(n) + 200, id),
     }
 }
 
-pub(super) fn signed_key(n: u8, id: u32) -> SignedEcPreKey {
+pub(crate) fn signed_key(n: u8, id: u32) -> SignedEcPreKey {
     SignedEcPreKey {
         id: KeyId::new(u64::from(id)).unwrap(),
         key: EcPublicKey::parse(&ec_bytes(u32::from(n) + 50)).unwrap(),
@@ -114,14 +129,14 @@ pub(super) fn signed_key(n: u8, id: u32) -> SignedEcPreKey {
     }
 }
 
-pub(super) fn ec_key(id: u32) -> EcPreKey {
+pub(crate) fn ec_key(id: u32) -> EcPreKey {
     EcPreKey {
         id: KeyId::new(u64::from(id)).unwrap(),
         key: EcPublicKey::parse(&ec_bytes(id)).unwrap(),
     }
 }
 
-pub(super) fn kyber_key(content: u32, id: u32) -> KyberPreKey {
+pub(crate) fn kyber_key(content: u32, id: u32) -> KyberPreKey {
     let mut bytes = vec![0x08];
     bytes.extend(content.to_be_bytes().iter().cycle().take(1568));
     KyberPreKey {
