@@ -25,6 +25,7 @@ use crate::secret_file;
 use crate::storage::migrate;
 use crate::tls::{ServerTls, TlsFiles, self_signed};
 
+pub use app::location;
 pub use lifecycle::{Lifecycle, Unfinished, signals};
 
 /// A server that is bound and does not serve yet.
@@ -158,7 +159,7 @@ pub async fn run_until_signal(config: Config) -> anyhow::Result<()> {
 
 /// Moves the database's tables, or shows where they are.
 pub async fn migrate(config: &Config, step: MigrateStep) -> anyhow::Result<()> {
-    let location = app::location(config);
+    let location = location(config);
     match step {
         MigrateStep::Up => {
             if let Database::Sqlite(_) = &config.database {

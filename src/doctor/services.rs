@@ -11,13 +11,33 @@ use tokio::time::{Instant, timeout};
 use super::Check;
 use crate::config::{Config, Database, Secret};
 use crate::domain::Timestamp;
+use crate::server::location;
+use crate::storage::migrate::{self, Location, Schema};
 
-/// Whether the database answers, how quickly, and whether its clock agrees with `now`. The seam for the schema's state
-/// is the caller's: `storage::migrate::status` becomes one more check.
+/// Whether the database answers, how quickly, whether its clock agrees with `now`, and whether its tables are those of
+/// this release.
 pub async fn database(config: &Config, now: Timestamp) -> Vec<Check> {
-    match &config.database {
+    let mut checks = match &config.database {
         Database::Sqlite(path) => vec![sqlite(path).await],
         Database::Postgres(url) => postgres(url, now).await,
+    };
+    if !checks.iter().any(Check::failed) {
+        checks.push(schema(&location(config)).await);
+    }
+    checks
+}
+
+async fn schema(location: &Location) -> Check {
+    const NAME: &str = "schema";
+    match timeout(PATIENCE, migrate::check(location)).await {
+        Ok(Ok(Schema::Current)) => Check::ok(NAME, "the one of this release"),
+        Ok(Ok(Schema::Outdated)) => Check::ok(NAME, "older or empty, the next start brings it up to date"),
+        Ok(Err(error)) => Check::fail(NAME, "not usable", error.to_string()),
+        Err(_) => Check::fail(
+            NAME,
+            "could not be read in time",
+            "see that nothing else holds the database's locks",
+        ),
     }
 }
 

@@ -103,7 +103,7 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Res
 }
 
 /// Where the migrations find the database.
-pub(super) fn location(config: &Config) -> Location {
+pub fn location(config: &Config) -> Location {
     match &config.database {
         Database::Sqlite(path) => Location::Sqlite(path.clone()),
         Database::Postgres(url) => Location::Postgres(url.expose().to_owned()),

@@ -80,18 +80,22 @@ impl Socket {
     }
 
     async fn read(&mut self) -> Event {
-        loop {
-            return match within("a frame", self.stream.next()).await {
-                Some(Ok(Message::Binary(bytes))) => event(bytes),
-                Some(Ok(Message::Close(frame))) => {
-                    // The goodbye of this side leaves with the next read.
-                    let _ = self.stream.next().await;
-                    Event::Closed(frame.map(|frame| frame.code.into()))
-                }
-                Some(Ok(_)) => continue,
-                None | Some(Err(_)) => Event::Closed(None),
-            };
-        }
+        // Around all of it: pings are no event, and a connection that only pings must not be waited for for ever.
+        within("an event", async {
+            loop {
+                return match self.stream.next().await {
+                    Some(Ok(Message::Binary(bytes))) => event(bytes),
+                    Some(Ok(Message::Close(frame))) => {
+                        // The goodbye of this side leaves with the next read.
+                        let _ = self.stream.next().await;
+                        Event::Closed(frame.map(|frame| frame.code.into()))
+                    }
+                    Some(Ok(_)) => continue,
+                    None | Some(Err(_)) => Event::Closed(None),
+                };
+            }
+        })
+        .await
     }
 
     /// The next envelope, with the id to answer it under. Fails if anything else comes first.
