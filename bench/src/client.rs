@@ -116,6 +116,15 @@ impl Socket {
         Ok(self.stream.flush().await?)
     }
 
+    /// Takes whatever is queued, until the server says that the queue is empty.
+    pub(crate) async fn drain(&mut self) -> anyhow::Result<()> {
+        while let Received::Envelope(id) = self.next().await? {
+            self.feed_acknowledgement(id).await?;
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
     /// The next thing from the server.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Received> {
         loop {

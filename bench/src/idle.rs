@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::client::{Received, Socket};
+use crate::client::Socket;
 use crate::people::{Template, register};
 use crate::server::Server;
 
@@ -26,10 +25,7 @@ pub(crate) async fn measure(server: &Server, template: &Template, count: usize) 
     let sockets: Vec<Socket> = stream::iter(&people)
         .map(|person| async {
             let mut socket = Socket::open(&server.address, Some(&person.authorization)).await?;
-            ensure!(
-                matches!(socket.next().await?, Received::QueueEmpty),
-                "a fresh queue is empty"
-            );
+            socket.drain().await?;
             anyhow::Ok(socket)
         })
         .buffer_unordered(64)

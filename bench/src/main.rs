@@ -62,6 +62,8 @@ async fn main() -> anyhow::Result<()> {
 
 async fn run(options: &Options, binary: &std::path::Path, template: &Template, backend: Backend) -> anyhow::Result<()> {
     let name = backend.name();
+    let alone = single_rows::measure(&backend, 1, options.seconds).await?;
+    report(name, "single-row inserts, 1 connection", alone, None);
     let single = single_rows::measure(&backend, options.senders, options.seconds).await?;
     report(
         name,

@@ -25,7 +25,7 @@ pub(crate) async fn measure(backend: &Backend, connections: usize, seconds: u64)
                 .max_connections(size)
                 .connect_with(options)
                 .await?;
-            sqlx::query("CREATE TABLE yardstick (id INTEGER PRIMARY KEY, content BLOB NOT NULL)")
+            sqlx::query("CREATE TABLE IF NOT EXISTS yardstick (id INTEGER PRIMARY KEY, content BLOB NOT NULL)")
                 .execute(&pool)
                 .await?;
             let rate = drive(connections, seconds, |content| {
@@ -42,7 +42,7 @@ pub(crate) async fn measure(backend: &Backend, connections: usize, seconds: u64)
                 .max_connections(size)
                 .connect(url)
                 .await?;
-            sqlx::query("CREATE TABLE yardstick (id bigserial PRIMARY KEY, content bytea NOT NULL)")
+            sqlx::query("CREATE TABLE IF NOT EXISTS yardstick (id bigserial PRIMARY KEY, content bytea NOT NULL)")
                 .execute(&pool)
                 .await?;
             sqlx::query("ALTER TABLE yardstick ALTER COLUMN content SET STORAGE EXTERNAL")
