@@ -42,3 +42,48 @@ pub async fn sweep(storage: &Storage, clock: &dyn Clock) -> Result<(u64, u64), S
 /// from the disk within about this time.
 pub const PERIOD: Duration = Duration::from_secs(60);
 const ROWS_PER_TRANSACTION: u32 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::domain::{Batch, Copy, Day, Delivery, Enqueued, MailboxId, Timestamp};
+    use crate::storage::conformance::fixtures::register;
+    use crate::storage::testing::{ROOMY, sqlite};
+
+    struct Midnight(Day);
+
+    impl Clock for Midnight {
+        fn now(&self) -> Timestamp {
+            Timestamp(i64::from(self.0.0) * 24 * 60 * 60 * 1000)
+        }
+    }
+
+    #[tokio::test]
+    async fn envelopes_go_on_their_day_however_many_and_not_before() {
+        let database = sqlite(ROOMY).await.unwrap();
+        register(&database, 1, 10).await;
+        let storage = database.storage();
+        let more_than_one_transaction = ROWS_PER_TRANSACTION + 1;
+        let deliveries = (0..more_than_one_transaction).map(|_| Delivery {
+            copies: vec![Copy {
+                mailbox: MailboxId(10),
+                content: Bytes::from_static(b"ciphertext"),
+            }],
+            expires: Day(131),
+        });
+        let batch = Batch {
+            deliveries: deliveries.collect(),
+            acknowledgements: vec![],
+        };
+        let outcomes = storage.queue.commit(&batch).await.unwrap();
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Enqueued::At(_))));
+
+        assert_eq!(sweep(&storage, &Midnight(Day(130))).await.unwrap().0, 0);
+        assert_eq!(
+            sweep(&storage, &Midnight(Day(131))).await.unwrap().0,
+            u64::from(more_than_one_transaction)
+        );
+    }
+}

@@ -7,7 +7,7 @@ use keys_schema::proto::Envelope;
 use prost::Message;
 use uuid::Uuid;
 
-use crate::domain::{Acknowledgement, MailboxId, PageLimit, Queued, Seq, ServiceId};
+use crate::domain::{Acknowledgement, MailboxId, PageLimit, Queued, Seq};
 
 use super::envelope::{guid, seq_of};
 use super::error::ApiError;
@@ -37,13 +37,14 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let guid = Uuid::try_parse(&guid).map_err(|_| ApiError::unprocessable("guid", "a guid is a UUID"))?;
     if let Some(seq) = seq_of(caller.mailbox, guid) {
-        let account = node.relay.accounts.find(&ServiceId::Aci(caller.address.aci)).await?;
-        let account = account.ok_or(ApiError::unauthorized())?;
         let acknowledgement = Acknowledgement {
             mailbox: caller.mailbox,
             seq,
         };
-        node.relay.acknowledge_durably(&account, acknowledgement).await?;
+        node.relay
+            .writer
+            .acknowledge_durably(caller.address.aci, vec![acknowledgement])
+            .await?;
     }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,13 +1,18 @@
 //! From a send to an acknowledgement.
 //!
-//! [`accept`] checks a send against the recipient's devices, [`writer`] makes it durable together with whatever else
-//! arrives meanwhile, [`presence`] rings the bell of the recipient's session, and [`session`] decides what that session
-//! hands out next. [`tick`] looks into storage for whatever a lost hint left behind.
+//! [`accept`] takes a send whose sender knows the recipient's [`devices`], [`writer`] makes it durable together with
+//! whatever else arrives meanwhile, [`presence`] finds the connection and rings its [`bell`], and [`session`] decides what
+//! is handed out next. [`hints`] of other nodes ring the same bells, and [`tick`] looks into storage for whatever a lost
+//! hint left behind.
 
 pub mod accept;
+pub mod bell;
+pub mod devices;
+pub mod hints;
 pub mod presence;
 pub mod session;
 pub mod tick;
 pub mod writer;
 
-pub use accept::{DeviceMismatch, OutgoingCopy, Relay, SendOutcome};
+pub use accept::{Relay, SendOutcome};
+pub use devices::{DeviceMismatch, OutgoingCopy};

@@ -16,7 +16,7 @@ use crate::http::fetch_limit::FetchLimit;
 use crate::http::health::Readiness;
 use crate::http::state::{AppState, Node, SocketLimits};
 use crate::http::{admin, routes};
-use crate::relay::accept::receive_hint;
+use crate::relay::hints::receive_hint;
 use crate::relay::presence::Presence;
 use crate::relay::session::SessionLimits;
 use crate::relay::writer::Writer;

@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,22 +16,16 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::auth::Authenticated;
-use crate::domain::{Acknowledgement, Queued};
-use crate::http::envelope::{guid, is_story, with_guid};
 use crate::http::state::AppState;
 use crate::http::transport::Transport;
-use crate::relay::presence::{Bell, Dismissal, Rung};
-use crate::relay::session::{Session, Step};
-use crate::storage::StorageError;
+use crate::relay::session::Session;
 use crate::telemetry::metrics;
-use crate::wakeup::ConnectionId;
 
-use super::frame::{Frame, parse_frame, push};
+use super::delivery::Delivery;
+use super::end::End;
+use super::frame::{Frame, parse_frame};
 use super::tunnel::Tunnel;
 
 /// One socket.
@@ -52,78 +45,6 @@ pub(super) struct Driver {
     /// Since when the socket has not taken what there was for it.
     blocked: Option<Instant>,
     look_at_clock: Pin<Box<Sleep>>,
-}
-
-/// What a device's socket has beside requests: its queue.
-pub(super) struct Delivery {
-    device: Arc<Authenticated>,
-    connection: ConnectionId,
-    bell: Arc<Bell>,
-    stories: bool,
-    /// `None` until the head of the mailbox is known.
-    session: Option<Session>,
-    online: VecDeque<Bytes>,
-    reading: Option<BoxFuture<'static, Read>>,
-    /// `reading` was begun and nobody has polled it yet.
-    read_begun: bool,
-    acknowledged: Vec<Acknowledgement>,
-}
-
-enum Read {
-    Head(Result<Option<Session>, StorageError>),
-    Page(Result<Vec<Queued>, StorageError>),
-    /// A page could not be read a moment ago.
-    Again,
-}
-
-/// Why a socket ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// The client said goodbye, or is gone.
-    Left,
-    Dismissed(Dismissal),
-    Stopping,
-    /// A full window, or a full socket, for too long.
-    Stalled,
-    /// Nothing was heard, not even an answer to a ping.
-    Silent,
-    BadFrame,
-    TooLarge,
-    BadProtocol,
-}
-
-impl End {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Left => "left",
-            Self::Dismissed(Dismissal::Displaced) => "displaced",
-            Self::Dismissed(Dismissal::CredentialsDead) => "credentials_dead",
-            Self::Stopping => "stopping",
-            Self::Stalled => "stalled",
-            Self::Silent => "silent",
-            Self::BadFrame => "bad_frame",
-            Self::TooLarge => "too_large",
-            Self::BadProtocol => "bad_protocol",
-        }
-    }
-
-    /// What the client is told; `None` if nobody listens.
-    fn close_frame(self) -> Option<CloseFrame> {
-        let (code, reason) = match self {
-            Self::Left | Self::Silent => return None,
-            Self::Dismissed(Dismissal::Displaced) => (4409, "Connected elsewhere"),
-            Self::Dismissed(Dismissal::CredentialsDead) => (4401, "Reauthentication required"),
-            Self::Stopping => (1012, "Service restart"),
-            Self::Stalled => (1008, "Too slow"),
-            Self::BadFrame => (1007, "Not a message of the wire"),
-            Self::TooLarge => (1009, "Message too large"),
-            Self::BadProtocol => (1002, "Not the WebSocket protocol"),
-        };
-        Some(CloseFrame {
-            code: CloseCode::from(code),
-            reason: reason.into(),
-        })
-    }
 }
 
 /// What the loop does outside of polling.
@@ -182,7 +103,9 @@ impl Driver {
         // its reads pend.
         loop {
             let mut moved = false;
-            if let Some(end) = self.poll_delivery(cx, &mut moved) {
+            if let Some(delivery) = self.delivery.as_mut()
+                && let Some(end) = delivery.poll(cx, &mut moved)
+            {
                 return Poll::Ready(Turn::End(end));
             }
             while let Poll::Ready(Some(answer)) = Pin::new(&mut self.answering).poll_next(cx) {
@@ -210,54 +133,6 @@ impl Driver {
         }
     }
 
-    /// Bell and reads from storage.
-    fn poll_delivery(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
-        let delivery = self.delivery.as_mut()?;
-        if let Some(reading) = delivery.reading.as_mut()
-            && let Poll::Ready(read) = reading.as_mut().poll(cx)
-        {
-            *moved = true;
-            delivery.reading = None;
-            match read {
-                Read::Head(Ok(Some(session))) => delivery.session = Some(session),
-                Read::Head(Ok(None)) => return Some(End::Dismissed(Dismissal::CredentialsDead)),
-                // The client comes again; meanwhile storage may recover.
-                Read::Head(Err(error)) => {
-                    tracing::error!(cause = error.log_safe_cause(), "a session could not begin");
-                    return Some(End::Stopping);
-                }
-                Read::Page(Ok(page)) => delivery.session.as_mut()?.page_read(page),
-                Read::Page(Err(error)) => {
-                    tracing::warn!(cause = error.log_safe_cause(), "a page of a queue could not be read");
-                    // After a pause, so that a broken storage is not hammered.
-                    delivery.read(async {
-                        tokio::time::sleep(READ_AGAIN).await;
-                        Read::Again
-                    });
-                }
-                Read::Again => delivery.session.as_mut()?.page_failed(),
-            }
-        }
-        // Before the head is known nothing is taken from the bell: it keeps what arrives.
-        let session = delivery.session.as_mut()?;
-        if let Some(Rung {
-            arrived,
-            head,
-            look,
-            online,
-            dismissed,
-        }) = delivery.bell.answer(cx.waker(), std::time::Instant::now())
-        {
-            if let Some(dismissed) = dismissed {
-                return Some(End::Dismissed(dismissed));
-            }
-            *moved = true;
-            session.arrived(arrived, head, look);
-            delivery.online.extend(online);
-        }
-        None
-    }
-
     fn poll_incoming(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
         // Whatever ends this early goes on: an answer leaves, or acknowledgements are handed over.
         while self.outgoing.len() + self.answering.len() < MAX_REQUESTS
@@ -269,7 +144,7 @@ impl Driver {
             let message = match Pin::new(&mut self.socket).poll_next(cx) {
                 Poll::Pending => return None,
                 Poll::Ready(None) => return Some(End::Left),
-                Poll::Ready(Some(Err(error))) => return Some(end_of(&error)),
+                Poll::Ready(Some(Err(error))) => return Some(End::from(&error)),
                 Poll::Ready(Some(Ok(message))) => message,
             };
             *moved = true;
@@ -307,7 +182,7 @@ impl Driver {
         loop {
             if Pin::new(&mut self.socket)
                 .poll_ready(cx)
-                .map_err(|error| end_of(&error))?
+                .map_err(|error| End::from(&error))?
                 .is_pending()
             {
                 self.blocked.get_or_insert_with(Instant::now);
@@ -317,14 +192,14 @@ impl Driver {
             let Some(message) = self.next_message() else { break };
             Pin::new(&mut self.socket)
                 .start_send(message)
-                .map_err(|error| end_of(&error))?;
+                .map_err(|error| End::from(&error))?;
             self.unflushed = true;
             *moved = true;
         }
         if self.unflushed {
             match Pin::new(&mut self.socket)
                 .poll_flush(cx)
-                .map_err(|error| end_of(&error))?
+                .map_err(|error| End::from(&error))?
             {
                 Poll::Ready(()) => {
                     self.unflushed = false;
@@ -434,110 +309,6 @@ impl Driver {
     }
 }
 
-impl Delivery {
-    /// Enters the connection before the queue is looked at: what is committed in between rings the bell.
-    pub(super) fn begin(node: &AppState, device: &Arc<Authenticated>, stories: bool) -> Self {
-        let mailbox = device.mailbox;
-        let (connection, bell) = node.relay.connect(mailbox);
-        let reading =
-            {
-                let node = Arc::clone(node);
-                Box::pin(async move {
-                    let head = node.relay.head(mailbox).await;
-                    Read::Head(head.map(|head| {
-                        head.map(|head| Session::new(node.sockets.session, head, std::time::Instant::now()))
-                    }))
-                })
-            };
-        Self {
-            device: Arc::clone(device),
-            connection,
-            bell,
-            stories,
-            session: None,
-            online: VecDeque::new(),
-            reading: Some(reading),
-            read_begun: false,
-            acknowledged: Vec::new(),
-        }
-    }
-
-    fn read(&mut self, read: impl Future<Output = Read> + Send + 'static) {
-        self.reading = Some(Box::pin(read));
-        self.read_begun = true;
-    }
-
-    fn answered(&mut self, id: u64, status: u32) {
-        let answered = self
-            .session
-            .as_mut()
-            .and_then(|session| session.answered(id, status, std::time::Instant::now()));
-        let mailbox = self.device.mailbox;
-        self.acknowledged
-            .extend(answered.map(|seq| Acknowledgement { mailbox, seq }));
-    }
-
-    fn next_message(&mut self, node: &AppState) -> Option<Message> {
-        let session = self.session.as_mut()?;
-        let now = node.clock.now().0;
-        while let Some(content) = self.online.pop_front() {
-            if !self.stories && is_story(&content) {
-                continue;
-            }
-            metrics::pushed("online");
-            return Some(Message::Binary(push(
-                session.request_id(),
-                MESSAGE_PATH,
-                now,
-                Some(content),
-            )));
-        }
-        let mailbox = self.device.mailbox;
-        loop {
-            match session.step(std::time::Instant::now()) {
-                Step::Wait => return None,
-                Step::Read { after } => {
-                    let (node, limit) = (Arc::clone(node), session.page_limit());
-                    self.read(async move { Read::Page(node.relay.pending(mailbox, after, limit).await) });
-                    return None;
-                }
-                Step::AnnounceEmpty { request } => {
-                    return Some(Message::Binary(push(request, QUEUE_EMPTY_PATH, now, None)));
-                }
-                Step::Push {
-                    request, seq, content, ..
-                } if !self.stories && is_story(&content) => {
-                    // A client that does not want stories never sees them, so the server acknowledges in its place.
-                    if session.answered(request, 200, std::time::Instant::now()).is_some() {
-                        self.acknowledged.push(Acknowledgement { mailbox, seq });
-                    }
-                }
-                Step::Push {
-                    request,
-                    seq,
-                    content,
-                    from_memory,
-                } => {
-                    metrics::pushed(if from_memory { "memory" } else { "storage" });
-                    let envelope = with_guid(&content, guid(mailbox, seq));
-                    return Some(Message::Binary(push(request, MESSAGE_PATH, now, Some(envelope))));
-                }
-            }
-        }
-    }
-}
-
-fn end_of(error: &Error) -> End {
-    match error {
-        Error::ConnectionClosed | Error::AlreadyClosed | Error::Io(_) | Error::Tls(_) => End::Left,
-        Error::Capacity(_) => End::TooLarge,
-        Error::Utf8(_) => End::BadFrame,
-        _ => End::BadProtocol,
-    }
-}
-
-const MESSAGE_PATH: &str = "/api/v1/message";
-const QUEUE_EMPTY_PATH: &str = "/api/v1/queue/empty";
 /// Requests of one socket that are answered at the same time; more wait in the socket.
 const MAX_REQUESTS: usize = 32;
 const MAX_ACKNOWLEDGED: usize = 256;
@@ -546,5 +317,4 @@ const LOOK_AT_CLOCK: Duration = Duration::from_secs(5);
 /// is found within 45 seconds.
 const ASK_WHEN_AWAITING: Duration = Duration::from_secs(15);
 const AWAITING_SILENCE: Duration = Duration::from_secs(40);
-const READ_AGAIN: Duration = Duration::from_secs(1);
 const GOODBYE: Duration = Duration::from_secs(2);

@@ -1,9 +1,11 @@
 //! `GET /v1/websocket`: the upgrade, and who the socket is for.
 //!
 //! [`frame`] reads and writes the messages of the wire, [`tunnel`] carries a client's requests to the routes, and
-//! [`driver`] runs one socket until its end.
+//! [`driver`] runs one socket until its [`end`], with a device's [`delivery`] beside its requests.
 
+mod delivery;
 mod driver;
+mod end;
 pub(super) mod frame;
 mod tunnel;
 
@@ -28,7 +30,8 @@ use super::listener::ConnectionSlot;
 use super::routes::Router;
 use super::state::{AppState, SocketLimits};
 use super::transport::Transport;
-use driver::{Delivery, Driver};
+use delivery::Delivery;
+use driver::Driver;
 use tunnel::Tunnel;
 
 /// Who opened a socket.

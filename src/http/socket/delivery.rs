@@ -1,0 +1,191 @@
+//! What a device's socket has beside requests: its queue.
+//!
+//! Joins the session, which decides, with the bell that rings for it and the storage it reads from.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::auth::Authenticated;
+use crate::domain::{Acknowledgement, Queued};
+use crate::http::envelope::{guid, is_story, with_guid};
+use crate::http::state::AppState;
+use crate::relay::bell::{Bell, Dismissal, Rung};
+use crate::relay::session::{Session, Step};
+use crate::storage::StorageError;
+use crate::telemetry::metrics;
+use crate::wakeup::ConnectionId;
+
+use super::end::End;
+use super::frame::push;
+
+/// The queue's end at one socket.
+pub(super) struct Delivery {
+    pub(super) device: Arc<Authenticated>,
+    pub(super) connection: ConnectionId,
+    bell: Arc<Bell>,
+    stories: bool,
+    /// `None` until the head of the mailbox is known.
+    pub(super) session: Option<Session>,
+    online: VecDeque<Bytes>,
+    reading: Option<BoxFuture<'static, Read>>,
+    /// `reading` was begun and nobody has polled it yet.
+    pub(super) read_begun: bool,
+    pub(super) acknowledged: Vec<Acknowledgement>,
+}
+
+enum Read {
+    Head(Result<Option<Session>, StorageError>),
+    Page(Result<Vec<Queued>, StorageError>),
+    /// A page could not be read a moment ago.
+    Again,
+}
+
+impl Delivery {
+    /// Enters the connection before the queue is looked at: what is committed in between rings the bell.
+    pub(super) fn begin(node: &AppState, device: &Arc<Authenticated>, stories: bool) -> Self {
+        let mailbox = device.mailbox;
+        let (connection, bell) = node.relay.connect(mailbox);
+        let reading =
+            {
+                let node = Arc::clone(node);
+                Box::pin(async move {
+                    let head = node.relay.head(mailbox).await;
+                    Read::Head(head.map(|head| {
+                        head.map(|head| Session::new(node.sockets.session, head, std::time::Instant::now()))
+                    }))
+                })
+            };
+        Self {
+            device: Arc::clone(device),
+            connection,
+            bell,
+            stories,
+            session: None,
+            online: VecDeque::new(),
+            reading: Some(reading),
+            read_begun: false,
+            acknowledged: Vec::new(),
+        }
+    }
+
+    /// Bell and reads from storage.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
+        if let Some(reading) = self.reading.as_mut()
+            && let Poll::Ready(read) = reading.as_mut().poll(cx)
+        {
+            *moved = true;
+            self.reading = None;
+            match read {
+                Read::Head(Ok(Some(session))) => self.session = Some(session),
+                Read::Head(Ok(None)) => return Some(End::Dismissed(Dismissal::CredentialsDead)),
+                // The client comes again; meanwhile storage may recover.
+                Read::Head(Err(error)) => {
+                    tracing::error!(cause = error.log_safe_cause(), "a session could not begin");
+                    return Some(End::Stopping);
+                }
+                Read::Page(Ok(page)) => self.session.as_mut()?.page_read(page),
+                Read::Page(Err(error)) => {
+                    tracing::warn!(cause = error.log_safe_cause(), "a page of a queue could not be read");
+                    // After a pause, so that a broken storage is not hammered.
+                    self.read(async {
+                        tokio::time::sleep(READ_AGAIN).await;
+                        Read::Again
+                    });
+                }
+                Read::Again => self.session.as_mut()?.page_failed(),
+            }
+        }
+        // Before the head is known nothing is taken from the bell: it keeps what arrives.
+        let session = self.session.as_mut()?;
+        if let Some(Rung {
+            arrived,
+            head,
+            look,
+            online,
+            dismissed,
+        }) = self.bell.answer(cx.waker(), std::time::Instant::now())
+        {
+            if let Some(dismissed) = dismissed {
+                return Some(End::Dismissed(dismissed));
+            }
+            *moved = true;
+            session.arrived(arrived, head, look);
+            self.online.extend(online);
+        }
+        None
+    }
+
+    fn read(&mut self, read: impl Future<Output = Read> + Send + 'static) {
+        self.reading = Some(Box::pin(read));
+        self.read_begun = true;
+    }
+
+    pub(super) fn answered(&mut self, id: u64, status: u32) {
+        let answered = self
+            .session
+            .as_mut()
+            .and_then(|session| session.answered(id, status, std::time::Instant::now()));
+        let mailbox = self.device.mailbox;
+        self.acknowledged
+            .extend(answered.map(|seq| Acknowledgement { mailbox, seq }));
+    }
+
+    pub(super) fn next_message(&mut self, node: &AppState) -> Option<Message> {
+        let session = self.session.as_mut()?;
+        let now = node.clock.now().0;
+        while let Some(content) = self.online.pop_front() {
+            if !self.stories && is_story(&content) {
+                continue;
+            }
+            metrics::pushed("online");
+            return Some(Message::Binary(push(
+                session.request_id(),
+                MESSAGE_PATH,
+                now,
+                Some(content),
+            )));
+        }
+        let mailbox = self.device.mailbox;
+        loop {
+            match session.step(std::time::Instant::now()) {
+                Step::Wait => return None,
+                Step::Read { after } => {
+                    let (node, limit) = (Arc::clone(node), session.page_limit());
+                    self.read(async move { Read::Page(node.relay.pending(mailbox, after, limit).await) });
+                    return None;
+                }
+                Step::AnnounceEmpty { request } => {
+                    return Some(Message::Binary(push(request, QUEUE_EMPTY_PATH, now, None)));
+                }
+                Step::Push {
+                    request, seq, content, ..
+                } if !self.stories && is_story(&content) => {
+                    // A client that does not want stories never sees them, so the server acknowledges in its place.
+                    if session.answered(request, 200, std::time::Instant::now()).is_some() {
+                        self.acknowledged.push(Acknowledgement { mailbox, seq });
+                    }
+                }
+                Step::Push {
+                    request,
+                    seq,
+                    content,
+                    from_memory,
+                } => {
+                    metrics::pushed(if from_memory { "memory" } else { "storage" });
+                    let envelope = with_guid(&content, guid(mailbox, seq));
+                    return Some(Message::Binary(push(request, MESSAGE_PATH, now, Some(envelope))));
+                }
+            }
+        }
+    }
+}
+
+const MESSAGE_PATH: &str = "/api/v1/message";
+const QUEUE_EMPTY_PATH: &str = "/api/v1/queue/empty";
+const READ_AGAIN: Duration = Duration::from_secs(1);
