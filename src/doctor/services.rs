@@ -204,7 +204,7 @@ mod tests {
     async fn a_postgres_that_answers_is_well_and_so_is_its_clock() {
         if let Some(config) = given("BLIND_RELAY_TEST_POSTGRES_URL", "database_url") {
             let checks = database(&config, SystemClock.now()).await;
-            assert_eq!(checks.len(), 2, "{checks:?}");
+            assert_eq!(checks.len(), 3, "{checks:?}");
             assert!(
                 checks[0].what.starts_with("PostgreSQL 1") && !checks[0].failed(),
                 "{checks:?}"

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use keys_schema::repeated_use_digest;
 use serde::Deserialize;
@@ -82,10 +82,19 @@ pub(super) async fn check(
 /// `GET /v2/keys/{serviceId}/{deviceId}`, where the device may be `*` for all.
 pub(super) async fn take(
     State(node): State<AppState>,
+    method: Method,
     PathParams((target, device)): PathParams<(String, String)>,
     OptionalCaller(caller): OptionalCaller,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    if method == Method::HEAD {
+        // Routes answer HEAD as GET without the body. Here that would spend keys on nobody.
+        return Err(ApiError::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "keys are taken with GET",
+        ));
+    }
     let target = service_id(&target)?;
     let selector = match device.as_str() {
         "*" => BundleSelector::All,

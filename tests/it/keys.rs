@@ -46,6 +46,10 @@ async fn keys_are_counted_handed_out_once_and_replaced(backend: Backend) {
         }],
     });
     assert_eq!(bundle, expected);
+    // A question without an answer's body spends nothing.
+    ask(alice.request(&server, "HEAD", &format!("/v2/keys/{}/*", bob.aci)))
+        .await
+        .expect(405);
     let bundle = fetch(&server, &alice, &format!("{}/*", bob.aci))
         .await
         .expect(200)
