@@ -471,9 +471,13 @@ async fn a_deleted_account_is_gone_for_everyone(backend: Backend) {
     send(&server, &alice, &bob, b"waiting").await.expect(200);
     let mut socket = bob.connect(&server).await;
     socket.envelope().await;
+    let quiet = [("x-signal-disable-messages", "true")];
+    let mut quiet = Socket::open(&server, Some(&bob.authorization()), &quiet).await.unwrap();
     let answer = ask(bob.request(&server, "DELETE", "/v1/accounts/me")).await.expect(204);
     assert!(answer.body.is_empty());
     assert_eq!(socket.close_code().await, Some(4401));
+    // One that wants no deliveries has no bell; it is looked at now and then.
+    assert_eq!(quiet.close_code().await, Some(4401));
     for path in ["/v1/accounts/whoami", "/v1/messages", "/v2/keys"] {
         ask(bob.request(&server, "GET", path)).await.expect(401);
     }

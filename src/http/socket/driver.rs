@@ -20,6 +20,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::http::state::AppState;
 use crate::http::transport::Transport;
+use crate::relay::bell::Dismissal;
 use crate::relay::session::Session;
 use crate::telemetry::metrics;
 
@@ -50,6 +51,7 @@ pub(super) struct Driver {
 /// What the loop does outside of polling.
 enum Turn {
     HandOverAcknowledgements,
+    CheckCredentials,
     End(End),
 }
 
@@ -88,6 +90,11 @@ impl Driver {
         let end = loop {
             match poll_fn(|cx| self.poll_turn(cx, stopping.as_mut())).await {
                 Turn::HandOverAcknowledgements => self.hand_over_acknowledgements().await,
+                Turn::CheckCredentials => {
+                    if Box::pin(self.credentials_are_dead()).await {
+                        break End::Dismissed(Dismissal::CredentialsDead);
+                    }
+                }
                 Turn::End(end) => break end,
             }
         };
@@ -124,8 +131,8 @@ impl Driver {
                     return Poll::Ready(Turn::HandOverAcknowledgements);
                 }
             }
-            if let Some(end) = self.poll_clock(cx) {
-                return Poll::Ready(Turn::End(end));
+            if let Some(turn) = self.poll_clock(cx) {
+                return Poll::Ready(turn);
             }
             if !moved {
                 return Poll::Pending;
@@ -220,7 +227,7 @@ impl Driver {
         self.delivery.as_mut()?.next_message(&self.node)
     }
 
-    fn poll_clock(&mut self, cx: &mut Context<'_>) -> Option<End> {
+    fn poll_clock(&mut self, cx: &mut Context<'_>) -> Option<Turn> {
         if self.look_at_clock.as_mut().poll(cx).is_pending() {
             return None;
         }
@@ -232,7 +239,7 @@ impl Driver {
         if session.is_some_and(|session| session.is_stalled(now.into_std()))
             || self.blocked.is_some_and(|since| now - since >= stalled_after)
         {
-            return Some(End::Stalled);
+            return Some(Turn::End(End::Stalled));
         }
         let silence = now - self.heard;
         // With envelopes under way a dead connection must be found sooner: they could go to another one.
@@ -243,7 +250,7 @@ impl Driver {
             self.node.sockets.idle
         };
         if silence >= patience {
-            return Some(End::Silent);
+            return Some(Turn::End(End::Silent));
         }
         let ask_after = if awaiting {
             ASK_WHEN_AWAITING
@@ -254,7 +261,18 @@ impl Driver {
             self.asked = Some(now);
             self.outgoing.push_back(Message::Ping(Bytes::new()));
         }
-        None
+        // A socket with deliveries hears of it through its bell.
+        let unwatched = self.delivery.is_none() && self.tunnel.principal().is_some();
+        unwatched.then_some(Turn::CheckCredentials)
+    }
+
+    /// Whether the socket's device is certain to be gone; a storage that does not answer is no proof.
+    // By unique reference: futures that are being answered are not shared between threads.
+    async fn credentials_are_dead(&mut self) -> bool {
+        match self.tunnel.principal() {
+            Some(device) => matches!(self.node.authenticator.still_valid(device).await, Ok(false)),
+            None => false,
+        }
     }
 
     async fn hand_over_acknowledgements(&mut self) {
