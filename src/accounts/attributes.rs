@@ -4,7 +4,7 @@ use crate::auth::{ServerSecrets, verifier};
 use crate::domain::{AccessKey, Aci, AttributesUpdate, Capabilities, DeviceName, UnidentifiedAccess};
 
 /// Attributes as a client gave them, checked for form.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Attributes {
     /// Keeps a connection instead of being woken by push.
     pub fetches_messages: bool,

@@ -6,7 +6,7 @@ use keys_schema::{Aci, IdentityKey, Pni, ServiceId};
 
 use crate::auth::{DeviceSecret, Number, Password, ServerSecrets, matches, random_aci, random_pni, verifier};
 use crate::domain::{
-    Account, Clock, Device, DeviceId, MailboxId, Registered, Registration, RegistrationId, SignedKeys,
+    Account, Clock, Device, DeviceId, MailboxId, Registered, Registration, RegistrationId, SecretVerifier, SignedKeys,
 };
 use crate::sealing::random;
 use crate::storage::{AccountStore, StorageError};
@@ -123,15 +123,15 @@ impl Registrar {
                 }
                 Some(session.key)
             }
-            Proof::RecoveryPassword(password) => {
-                let recovery = old.as_ref().and_then(|account| account.recovery.as_ref());
-                if !recovery.is_some_and(|recovery| matches(password, recovery)) {
-                    return Err(RegistrationRefused::RecoveryPassword);
-                }
-                None
-            }
+            Proof::RecoveryPassword(_) => None,
         };
         loop {
+            // Against the account as it is now: in another round it is another one.
+            if let Proof::RecoveryPassword(password) = &request.proof
+                && !is_recovery_password(password, old.as_ref())
+            {
+                return Err(RegistrationRefused::RecoveryPassword);
+            }
             if !request.skip_device_transfer && old.as_ref().is_some_and(|account| primary_has(account, "transfer")) {
                 return Err(RegistrationRefused::TransferPossible);
             }
@@ -201,6 +201,16 @@ impl Registrar {
             device,
         }
     }
+}
+
+/// Takes the same time whether the account exists or not.
+fn is_recovery_password(password: &[u8; 32], account: Option<&Account>) -> bool {
+    let none = SecretVerifier {
+        salt: [0; 16],
+        hash: [0; 32],
+    };
+    let recovery = account.and_then(|account| account.recovery.as_ref());
+    matches(password, recovery.unwrap_or(&none)) && recovery.is_some()
 }
 
 fn primary_has(account: &Account, capability: &str) -> bool {

@@ -99,9 +99,6 @@ impl Verifier {
         };
         self.store.try_session(&session.key, right, self.clock.now()).await
     }
-
-    /// Codes that may be tried in one session.
-    pub const MAX_ATTEMPTS: u16 = 5;
 }
 
 const LIFETIME_MILLIS: i64 = 10 * 60 * 1000;

@@ -63,31 +63,50 @@ impl Authenticator {
         address: ProtocolAddress,
         password: &Password,
     ) -> Result<Option<Authenticated>, StorageError> {
-        let account = self.accounts.find(&ServiceId::Aci(address.aci)).await?;
-        let Some(device) = account.as_deref().and_then(|account| account.device(address.device_id)) else {
-            // The same work as for a wrong password, so that time does not tell whether the account exists.
-            let _ = password.matches(&SecretVerifier {
-                salt: [0; 16],
-                hash: [0; 32],
-            });
-            return Ok(None);
-        };
-        let secret = match self.recall(address, password, &device.credential) {
-            Some(secret) => secret,
-            None if password.matches(&device.credential) => self.remember(address, password, &device.credential),
-            None => return Ok(None),
-        };
-        Ok(Some(Authenticated {
-            address,
-            mailbox: device.mailbox,
-            secret,
-        }))
+        let id = ServiceId::Aci(address.aci);
+        let remembered = self.accounts.find(&id).await?;
+        if let Some(proven) = self.prove(remembered.as_deref(), address, password) {
+            return Ok(Some(proven));
+        }
+        // The device may have registered anew on another node a moment ago. Who is refused here believes it is gone for
+        // good, so a refusal never rests on what is remembered.
+        let account = self.accounts.find_fresh(&id).await?;
+        Ok(self.prove(account.as_deref(), address, password))
     }
 
     /// Whether a device that proved itself earlier is still the one that its address names.
     pub async fn still_valid(&self, who: &Authenticated) -> Result<bool, StorageError> {
         let account = self.accounts.find(&ServiceId::Aci(who.address.aci)).await?;
+        let valid = account.is_some_and(|account| mailbox_of(&account, who.address.device_id) == Some(who.mailbox));
+        if valid { Ok(true) } else { self.confirm(who).await }
+    }
+
+    /// As [`Self::still_valid`], from storage. To be asked before a change, when the request's body has arrived: a slow
+    /// body must not let a device act that has been replaced meanwhile.
+    pub async fn confirm(&self, who: &Authenticated) -> Result<bool, StorageError> {
+        let account = self.accounts.find_fresh(&ServiceId::Aci(who.address.aci)).await?;
         Ok(account.is_some_and(|account| mailbox_of(&account, who.address.device_id) == Some(who.mailbox)))
+    }
+
+    fn prove(&self, account: Option<&Account>, address: ProtocolAddress, password: &Password) -> Option<Authenticated> {
+        let Some(device) = account.and_then(|account| account.device(address.device_id)) else {
+            // The same work as for a wrong password, so that time does not tell whether the account exists.
+            let _ = password.matches(&SecretVerifier {
+                salt: [0; 16],
+                hash: [0; 32],
+            });
+            return None;
+        };
+        let secret = match self.recall(address, password, &device.credential) {
+            Some(secret) => secret,
+            None if password.matches(&device.credential) => self.remember(address, password, &device.credential),
+            None => return None,
+        };
+        Some(Authenticated {
+            address,
+            mailbox: device.mailbox,
+            secret,
+        })
     }
 
     fn recall(

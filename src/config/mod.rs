@@ -262,7 +262,7 @@ fn read_config(r: &mut Reader<'_>) -> Config {
             // hyper does not work with less than 8 KiB.
             max_header_bytes: r.integer("limits.max_header_bytes", 8_192..=1_048_576),
             max_headers: r.integer("limits.max_headers", 16..=1_000),
-            socket_max_message_bytes: r.integer("limits.socket_max_message_bytes", 131_072..=67_108_864),
+            socket_max_message_bytes: r.integer("limits.socket_max_message_bytes", 262_144..=67_108_864),
             socket_idle: r.seconds("limits.socket_idle_secs", 10..=3_600),
         },
         queue: Queue {

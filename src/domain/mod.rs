@@ -19,6 +19,6 @@ pub use envelope::{
 };
 pub use pre_keys::{BundleSelector, KeyCount, KeyUpload, KyberSource, PreKeyBundle, SignedKeys, TakenBundles};
 pub use secret::{NumberHash, Sealed, SecretVerifier, SessionKey};
-pub use verification::VerificationSession;
+pub use verification::{MAX_ATTEMPTS, VerificationSession};
 
 pub use keys_schema::{Aci, Pni, ServiceId};

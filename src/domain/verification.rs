@@ -2,6 +2,9 @@
 
 use super::{NumberHash, Sealed, SessionKey, Timestamp};
 
+/// Codes that may be tried in one session.
+pub const MAX_ATTEMPTS: u16 = 5;
+
 /// One attempt to verify a number. Found again by the hash of an id that only the client has.
 #[derive(Clone, Debug)]
 pub struct VerificationSession {

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use crate::domain::ServiceId;
 
 use super::error::ApiError;
-use super::extract::{Caller, JsonBody};
+use super::extract::{Caller, JsonBody, confirm};
 use super::state::AppState;
 use super::wire::account::{AccountOut, AttributesIn, Entitlements};
 
@@ -42,6 +42,7 @@ pub(super) async fn set_attributes(
 ) -> Result<StatusCode, ApiError> {
     let aci = caller.address.aci;
     let update = body.attributes()?.update(&node.secrets, aci);
+    confirm(&node, &caller).await?;
     if !node.storage.accounts.update_attributes(caller.address, &update).await? {
         return Err(ApiError::unauthorized());
     }
@@ -51,6 +52,7 @@ pub(super) async fn set_attributes(
 
 /// `DELETE /v1/accounts/me`
 pub(super) async fn delete(State(node): State<AppState>, Caller(caller): Caller) -> Result<StatusCode, ApiError> {
+    confirm(&node, &caller).await?;
     let gone = node.storage.accounts.delete(caller.address.aci).await?;
     node.relay.account_changed(caller.address.aci, &gone);
     Ok(StatusCode::NO_CONTENT)

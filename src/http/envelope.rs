@@ -12,6 +12,8 @@ use uuid::Uuid;
 
 use crate::domain::{MailboxId, ProtocolAddress, Seq, ServiceId, Timestamp};
 
+use crate::sealing::random;
+
 use super::wire::messages::MessageKind;
 
 /// What all copies of one send have in common.
@@ -99,6 +101,11 @@ pub(super) fn guid(mailbox: MailboxId, seq: Seq) -> Uuid {
     bytes[8..].copy_from_slice(&seq.0.to_be_bytes());
     // Sets 4 bits of the hash and the two highest bits of the number, which no number has.
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// The guid of an envelope that has no number, because it is never stored.
+pub(super) fn random_guid() -> Uuid {
+    uuid::Builder::from_random_bytes(random()).into_uuid()
 }
 
 /// The number that a guid of this mailbox leads to; `None` if it is no guid of this mailbox.

@@ -62,6 +62,15 @@ impl FromRequestParts<AppState> for Caller {
     }
 }
 
+/// Refuses a caller that has been replaced since it was authenticated. To be called once a body has arrived.
+pub(super) async fn confirm(node: &AppState, caller: &Authenticated) -> Result<(), ApiError> {
+    if node.authenticator.confirm(caller).await? {
+        Ok(())
+    } else {
+        Err(ApiError::unauthorized())
+    }
+}
+
 /// The Basic credentials of a request; `None` if there are none or they are malformed.
 pub(super) fn basic(headers: &HeaderMap) -> Option<BasicCredentials> {
     BasicCredentials::parse(headers.get(AUTHORIZATION)?.as_bytes()).ok()
@@ -154,26 +163,26 @@ pub(super) fn device_id(text: &str) -> Result<DeviceId, ApiError> {
 
 /// What a request shows in order to reach an account without an account of its own.
 pub(super) struct AnonymousAccess {
-    /// The access key, if the header was there.
+    /// The access key, if the header is there and holds one.
     pub(super) key: Option<AccessKey>,
-    /// A group send token was shown.
+    /// The header for an access key is there.
+    pub(super) has_key: bool,
+    /// A group send token is shown.
     pub(super) group_token: bool,
 }
 
 impl AnonymousAccess {
-    /// Reads the headers. A malformed key is refused like a wrong one.
-    pub(super) fn from_headers(headers: &HeaderMap) -> Result<Self, ApiError> {
-        let key = match headers.get(ACCESS_KEY) {
-            None => None,
-            Some(value) => {
-                let bytes = BASE64.decode(value.as_bytes()).map_err(|_| ApiError::unauthorized())?;
-                Some(AccessKey(bytes.try_into().map_err(|_| ApiError::unauthorized())?))
-            }
-        };
-        Ok(Self {
-            key,
+    /// Reads the headers. A malformed key opens as little as none.
+    pub(super) fn from_headers(headers: &HeaderMap) -> Self {
+        let shown = headers.get(ACCESS_KEY);
+        let key = shown
+            .and_then(|value| BASE64.decode(value.as_bytes()).ok())
+            .and_then(|key| key.try_into().ok());
+        Self {
+            key: key.map(AccessKey),
+            has_key: shown.is_some(),
             group_token: headers.contains_key(GROUP_TOKEN),
-        })
+        }
     }
 }
 

@@ -13,7 +13,9 @@ use crate::directory;
 use crate::domain::{BundleSelector, IdentityKind, ServiceId};
 
 use super::error::ApiError;
-use super::extract::{Caller, JsonBody, OptionalCaller, PathParams, QueryParams, RawBody, device_id, service_id};
+use super::extract::{
+    Caller, JsonBody, OptionalCaller, PathParams, QueryParams, RawBody, confirm, device_id, service_id,
+};
 use super::reach::reach;
 use super::state::{AppState, Node};
 use super::wire::keys::{BundlesOut, KeyCheckIn, KeyCountOut, identity_kind, parse_key_upload};
@@ -40,6 +42,7 @@ pub(super) async fn publish(
     let upload = tokio::task::spawn_blocking(move || directory::check_upload(&identity, &upload).map(|()| upload))
         .await
         .map_err(|_| ApiError::unavailable("a key check was cancelled"))??;
+    confirm(&node, &caller).await?;
     if !node.storage.keys.publish(caller.address, kind, &upload).await? {
         return Err(ApiError::unauthorized());
     }

@@ -196,7 +196,7 @@ fn http_builder(limits: &ConnectionLimits) -> Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(100)
+        .max_concurrent_streams(16)
         .max_header_list_size(limits.max_header_bytes)
         .max_frame_size(16 * 1024)
         .adaptive_window(false)

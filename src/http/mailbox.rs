@@ -67,6 +67,6 @@ fn fetched(mailbox: MailboxId, queued: Queued) -> Option<FetchedOut> {
 
 const PAGE: PageLimit = PageLimit {
     envelopes: 100,
-    bytes: 1024 * 1024,
+    bytes: 256 * 1024,
 };
 const ONE: PageLimit = PageLimit { envelopes: 1, bytes: 1 };

@@ -14,16 +14,15 @@ use crate::relay::{DeviceMismatch, OutgoingCopy, SendOutcome};
 
 use super::envelope::EnvelopeHead;
 use super::error::ApiError;
-use super::extract::{OptionalCaller, PathParams, QueryParams, RawBody, service_id};
-use super::reach::reach;
+use super::extract::{AnonymousAccess, OptionalCaller, PathParams, QueryParams, RawBody, service_id};
+use super::reach::{TWO_AUTHORIZATIONS, reach};
 use super::state::{AppState, Node};
 use super::wire::messages::{MismatchedDevicesOut, SendBody, SendOut, StaleDevicesOut, parse_send};
 
 /// `?story=`
 #[derive(Deserialize)]
 pub(super) struct SendQuery {
-    #[serde(default)]
-    story: bool,
+    story: Option<String>,
 }
 
 /// The success status is a promise: every copy is durable, or, if online-only, was given to the connections there are.
@@ -35,10 +34,16 @@ pub(super) async fn send(
     headers: HeaderMap,
     RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
+    let story = query.story.is_some_and(|story| story.eq_ignore_ascii_case("true"));
     let destination = service_id(&destination)?;
     let body = parse_send(&body)?;
-    let caller = caller.filter(|_| !query.story);
-    let Some(account) = recipient(&node, &destination, query.story, caller.as_ref(), &headers).await? else {
+    let caller = caller.filter(|_| !story);
+    if let Some(caller) = &caller
+        && !node.authenticator.still_valid(caller).await?
+    {
+        return Err(ApiError::unauthorized());
+    }
+    let Some(account) = recipient(&node, &destination, story, caller.as_ref(), &headers).await? else {
         // As the wire has it: a story needs no proof, and to nobody it is sent successfully.
         return Ok(Json(SendOut { needs_sync: false }).into_response());
     };
@@ -58,7 +63,7 @@ pub(super) async fn send(
     };
     let sender = own.map(|caller| caller.address.device_id);
     let online = body.online;
-    let copies = copies(&node, &destination, query.story, caller.as_ref(), body);
+    let copies = copies(&node, &destination, story, caller.as_ref(), body);
     match node
         .relay
         .send(account, IdentityKind::from(&destination), copies, sender, online)
@@ -90,6 +95,9 @@ async fn recipient(
     headers: &HeaderMap,
 ) -> Result<Option<Arc<Account>>, ApiError> {
     if story {
+        if AnonymousAccess::from_headers(headers).group_token {
+            return Err(TWO_AUTHORIZATIONS);
+        }
         return Ok(node.relay.accounts.find(destination).await?);
     }
     reach(node, destination, caller, headers).await.map(Some)

@@ -22,19 +22,20 @@ pub(super) async fn reach(
     headers: &HeaderMap,
 ) -> Result<Arc<Account>, ApiError> {
     let shown = AnonymousAccess::from_headers(headers);
-    let group_token = headers_show_group_token(&shown);
-    if group_token && (caller.is_some() || shown.as_ref().is_ok_and(|shown| shown.key.is_some())) {
-        return Err(ApiError::bad_request(
-            "two_authorizations",
-            "show a group send token or another proof, not both",
-        ));
+    if shown.group_token && (caller.is_some() || shown.has_key) {
+        return Err(TWO_AUTHORIZATIONS);
     }
     if caller.is_some() {
         return node.relay.accounts.find(target).await?.ok_or(ApiError::not_found());
     }
     // Group send tokens cannot be verified here (they need zkgroup); clients fall back when one is refused.
-    let key = shown?.key.ok_or(ApiError::unauthorized())?;
-    let account = node.relay.accounts.find(target).await?;
+    let key = shown.key.ok_or(ApiError::unauthorized())?;
+    let remembered = node.relay.accounts.find(target).await?;
+    if let Some(account) = remembered.filter(|account| may_reach(node, target, account, &key)) {
+        return Ok(account);
+    }
+    // The key may have changed on another node a moment ago, and whoever is refused sends again with its name on it.
+    let account = node.relay.accounts.find_fresh(target).await?;
     account
         .filter(|account| may_reach(node, target, account, &key))
         .ok_or(ApiError::unauthorized())
@@ -44,6 +45,8 @@ fn may_reach(node: &Node, target: &ServiceId, account: &Account, key: &AccessKey
     !target.is_pni() && allows_unidentified(&node.secrets, account, key)
 }
 
-fn headers_show_group_token(shown: &Result<AnonymousAccess, ApiError>) -> bool {
-    shown.as_ref().is_ok_and(|shown| shown.group_token)
-}
+/// A group send token and another proof, of which either would have to be ignored.
+pub(super) const TWO_AUTHORIZATIONS: ApiError = ApiError::bad_request(
+    "two_authorizations",
+    "show a group send token or another proof, not both",
+);

@@ -5,9 +5,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use crate::accounts::{CodeRefused, SessionId, Transport, Verifier};
+use crate::accounts::{CodeRefused, SessionId, Transport};
 use crate::auth::Number;
-use crate::domain::VerificationSession;
+use crate::domain::{MAX_ATTEMPTS, VerificationSession};
 
 use super::error::ApiError;
 use super::extract::{JsonBody, PathParams};
@@ -61,7 +61,7 @@ pub(super) async fn send_code(
         _ => return Err(ApiError::unprocessable("transport", "a code is sent by sms or voice")),
     };
     let (id, session) = find(&node, &id).await?;
-    if session.verified {
+    if session.verified || session.attempts >= MAX_ATTEMPTS {
         return Ok((StatusCode::CONFLICT, Json(SessionOut::new(&id, &session))).into_response());
     }
     match node.verifier.send_code(&id, &session, transport).await {
@@ -80,10 +80,7 @@ pub(super) async fn try_code(
     JsonBody(body): JsonBody<CodeIn>,
 ) -> Result<Response, ApiError> {
     let (id, session) = find(&node, &id).await?;
-    if session.verified {
-        return Ok((StatusCode::CONFLICT, Json(SessionOut::new(&id, &session))).into_response());
-    }
-    if session.attempts >= Verifier::MAX_ATTEMPTS {
+    if session.verified || session.attempts >= MAX_ATTEMPTS {
         return Ok((StatusCode::CONFLICT, Json(SessionOut::new(&id, &session))).into_response());
     }
     let session = node

@@ -167,8 +167,9 @@ impl Bell {
 }
 
 /// How long an online-only envelope waits for a busy connection.
-const ONLINE_LIFETIME: Duration = Duration::from_secs(10);
-const ONLINE_MAX: usize = 64;
+pub const ONLINE_LIFETIME: Duration = Duration::from_secs(10);
+/// How many of them wait for one connection.
+pub const ONLINE_MAX: usize = 64;
 const ARRIVED_MAX: usize = 128;
 const ARRIVED_MAX_BYTES: usize = 512 * 1024;
 const ARRIVED_KEPT: usize = 8;

@@ -77,8 +77,8 @@ pub struct Session {
     ready_bytes: usize,
     in_flight: HashMap<u64, InFlight>,
     in_flight_bytes: usize,
-    /// While a page is being read: the head as it was known when the read began.
-    reading: Option<Seq>,
+    /// While a page is being read: what was known when the read began.
+    reading: Option<Reading>,
     /// Storage is to be looked at although no new number is known.
     look: bool,
     next_request: u64,
@@ -92,6 +92,13 @@ enum Backlog {
     UpTo(Seq),
     /// It has been.
     Announced,
+}
+
+struct Reading {
+    /// The highest number known.
+    head: Seq,
+    /// The read was to find out whether there is more than that.
+    look: bool,
 }
 
 struct InFlight {
@@ -126,8 +133,10 @@ impl Session {
                 return self.push(queued, from_memory, now);
             }
             if self.reading.is_none() && (self.cursor < self.head || self.look) {
-                self.look = false;
-                self.reading = Some(self.head);
+                self.reading = Some(Reading {
+                    head: self.head,
+                    look: std::mem::take(&mut self.look),
+                });
                 return Step::Read { after: self.cursor };
             }
         }
@@ -153,10 +162,13 @@ impl Session {
 
     /// The page asked for by [`Step::Read`]. Empty means that there was nothing after the cursor.
     pub fn page_read(&mut self, page: Vec<Queued>) {
-        let head_before = self.reading.take().unwrap_or(self.cursor);
+        let reading = self.reading.take();
         if page.is_empty() {
             // All up to the head that was known before the read are gone: acknowledged earlier, or expired.
-            self.cursor = self.cursor.max(head_before);
+            self.cursor = self.cursor.max(reading.map_or(self.cursor, |reading| reading.head));
+        } else {
+            // A page has an end of its own. Whether the queue has ended with it, only an empty one tells.
+            self.look |= reading.is_some_and(|reading| reading.look);
         }
         for queued in page {
             self.take_over(queued, false);
@@ -421,10 +433,12 @@ mod tests {
     }
 
     #[test]
-    fn a_look_without_a_number_reads_once() {
+    fn a_look_without_a_number_reads_until_there_is_no_more() {
         let mut session = caught_up(3);
         session.arrived(vec![], None, true);
         assert_eq!(steps(&mut session), ["read after 3"]);
+        session.page_read(page([4]));
+        assert_eq!(steps(&mut session), ["push 4", "read after 4"]);
         session.page_read(vec![]);
         assert_eq!(steps(&mut session), Vec::<String>::new());
     }

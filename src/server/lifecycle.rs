@@ -12,6 +12,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// One part in so many of the drain time is kept for the writer.
+const FLUSH_SHARE: u32 = 5;
+
 type Flush = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Tokens that tell parts of the server to end, and trackers that tell when they have.
@@ -86,13 +89,23 @@ impl Lifecycle {
             // Only now: a connection that was just being accepted could still have become a session.
             self.close_sessions.cancel();
             self.connections.close();
-            self.connections.wait().await;
             self.sessions.close();
-            self.sessions.wait().await;
+            let both_end = async {
+                self.connections.wait().await;
+                self.sessions.wait().await;
+            };
+            // Whoever does not end must not keep what others were promised from being flushed.
+            let patience = self.drain - self.drain / FLUSH_SHARE;
+            let ended = tokio::time::timeout(patience, both_end).await.is_ok();
             if let Some(flush) = flush {
                 flush.await;
             }
             flushed = true;
+            if !ended {
+                // Named below, when the drain time is over.
+                self.connections.wait().await;
+                self.sessions.wait().await;
+            }
             self.stop_background.cancel();
         };
         let in_time = tokio::select! {
@@ -175,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_left_after_the_drain_time_is_named() {
+    async fn what_is_left_after_the_drain_time_is_named_and_the_writer_has_flushed() {
         let lifecycle = Lifecycle::new(Duration::from_secs(25));
         lifecycle.sessions.spawn(std::future::pending::<()>());
         let begin = tokio::time::Instant::now();
@@ -186,7 +199,7 @@ mod tests {
             Unfinished {
                 connections: 0,
                 sessions: 1,
-                flushed: false
+                flushed: true
             }
         );
     }

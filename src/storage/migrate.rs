@@ -205,12 +205,14 @@ impl Link {
 
     /// What has been applied: always the beginning of what this release knows, else it is refused.
     async fn applied(&mut self) -> Result<Vec<AppliedMigration>, OpenError> {
+        // This first: another node may be in the middle of the first step, which makes both tables at once.
+        let has_ours = self.has_table(A_TABLE_OF_OURS).await?;
         let mut applied = Vec::new();
         if self.has_table(TABLE).await? {
             let listed = self.migrate().list_applied_migrations(TABLE).await;
             applied = listed.map_err(|error| refused(&self.place, error))?;
         }
-        if applied.is_empty() && self.has_table(A_TABLE_OF_OURS).await? {
+        if applied.is_empty() && has_ours {
             return Err(OpenError::Foreign);
         }
         let known = self.steps.last().map_or(0, |step| step.version);

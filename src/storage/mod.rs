@@ -85,7 +85,8 @@ pub trait AccountStore: Send + Sync {
     async fn find_session(&self, key: &SessionKey, now: Timestamp)
     -> Result<Option<VerificationSession>, StorageError>;
 
-    /// Counts one tried code and, if it was right, marks the session as verified. Returns the session as it then is,
+    /// Counts one tried code and, if it was right and not tried after [`MAX_ATTEMPTS`](crate::domain::MAX_ATTEMPTS),
+    /// marks the session as verified, however many are tried at once. Returns the session as it then is,
     /// or `None` if it is gone or expired by `now`.
     async fn try_session(
         &self,

@@ -173,7 +173,8 @@ async fn follow(pubsub: redis::aio::PubSub, link: &Link, receive: &(impl Fn(Hint
 }
 
 const CHANNEL: &str = "blind-relay:hints";
-const QUEUED_HINTS: usize = 8192;
+/// More than a node has connections: when Redis comes back, all of them are said again.
+const QUEUED_HINTS: usize = 65_536;
 /// With so many waiting, an online-only envelope is dropped: it would come too late.
 const QUEUED_WITH_ONLINE: usize = 64;
 const HINTS_PER_MESSAGE: usize = 512;

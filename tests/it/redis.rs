@@ -33,6 +33,32 @@ async fn hints_cross_from_node_to_node() {
 }
 
 #[tokio::test]
+async fn what_a_node_remembers_refuses_nobody_who_registered_anew_or_has_the_new_key() {
+    let Some((redis, one, two)) = pair(QUICK_TICK).await else {
+        return;
+    };
+    // Without hints the second node goes on remembering what was.
+    redis.pause();
+    let (alice, mut bob) = (Person::register(&one).await, Person::register(&one).await);
+    for round in 0..3 {
+        ask(alice.request(&two, "GET", &format!("/v2/keys/{}/1", bob.aci)))
+            .await
+            .expect(200);
+        let mut again = Person::new();
+        again.number.clone_from(&bob.number);
+        again.register_on(&one).await;
+        bob = again;
+        let sealed = two
+            .request("PUT", &bob.inbox())
+            .header("unidentified-access-key", bob.access_key_header());
+        ask(sealed.json(&single(&bob, 6, &[round]))).await.expect(200);
+        let mut socket = bob.connect(&two).await;
+        assert_eq!(socket.content().await, &[round][..]);
+    }
+    redis.resume();
+}
+
+#[tokio::test]
 async fn t60_redis_stopped_in_the_middle_of_traffic_loses_nothing_and_resumes_by_itself() {
     let Some((mut redis, one, two)) = pair(QUICK_TICK).await else {
         return;

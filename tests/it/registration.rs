@@ -1,6 +1,8 @@
 //! From a number to an account, what the account says about itself, and its end.
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::keys::{base64, ec_key, kyber, signed, signed_ec};
 use crate::support::person::{basic, open_session, verified_session};
@@ -244,7 +246,7 @@ async fn a_registration_that_is_not_right_is_refused_and_leaves_the_session() {
         ("unidentifiedAccessKey", json!([1, 2, 3])),
         ("unidentifiedAccessKey", json!(vec![256; 16])),
         ("name", json!(base64(&[1; 226]))),
-        ("capabilities", json!({ "spqr": "yes" })),
+        ("capabilities", json!(["spqr"])),
     ] {
         let mut attributes = person.attributes();
         attributes[field] = value;
@@ -400,6 +402,39 @@ async fn both_client_stacks_register_through_a_socket() {
                 .is_ok()
         );
     }
+}
+
+#[tokio::test]
+async fn a_body_that_arrives_after_the_device_was_replaced_changes_nothing() {
+    let server = Server::spawn(Backend::Sqlite).await;
+    let old = Person::register(&server).await;
+    let body = old.attributes().to_string();
+    let head = format!(
+        "PUT /v1/accounts/attributes HTTP/1.1\r\nhost: relay\r\nauthorization: {}\r\ncontent-length: {}\r\n\r\n",
+        old.authorization(),
+        body.len()
+    );
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    let (begin, end) = body.split_at(20);
+    stream.write_all(format!("{head}{begin}").as_bytes()).await.unwrap();
+    // The head has been read, and with it the old device's credentials, once a later request has been answered.
+    ask(old.request(&server, "GET", "/v1/accounts/whoami"))
+        .await
+        .expect(200);
+
+    let mut new = Person::new();
+    new.number.clone_from(&old.number);
+    new.register_on(&server).await;
+    stream.write_all(end.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 401");
+    let sealed = server
+        .request("PUT", &new.inbox())
+        .header("unidentified-access-key", new.access_key_header());
+    ask(sealed.json(&single(&new, 6, b"the new key is in force")))
+        .await
+        .expect(200);
 }
 
 async fn a_second_registration_starts_the_account_over(backend: Backend) {

@@ -133,9 +133,6 @@ async fn what_is_no_request_inside_a_frame_is_answered_with_400() {
         ("GET", "no-slash", &[][..]),
         ("GET", "http://elsewhere/v1/keepalive", &[]),
         ("G T", "/v1/keepalive", &[]),
-        ("GET", "/v1/keepalive", &["no colon"]),
-        ("GET", "/v1/keepalive", &["bad name: x"]),
-        ("GET", "/v1/keepalive", &["a:b\r\nc:d"]),
         ("GET", "/v1/keepalive", &["a:1"; 100]),
     ] {
         assert_eq!(
@@ -144,6 +141,9 @@ async fn what_is_no_request_inside_a_frame_is_answered_with_400() {
             "{verb} {path} {headers:?}"
         );
     }
+    // A line that is no header is left out, and the request goes on.
+    let lines = ["no colon", "bad name: x", "a:b\r\nc:d"];
+    assert_eq!(socket.ask("GET", "/v1/keepalive", &lines, None).await.status, 200);
     assert_eq!(socket.ask("GET", "/v1/nothing", &[], None).await.status, 404);
     assert_eq!(socket.ask("DELETE", "/v1/keepalive", &[], None).await.status, 405);
     socket.keepalive().await;

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -13,9 +13,9 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::auth::Authenticated;
 use crate::domain::{Acknowledgement, Queued};
-use crate::http::envelope::{guid, is_story, with_guid};
+use crate::http::envelope::{guid, is_story, random_guid, with_guid};
 use crate::http::state::AppState;
-use crate::relay::bell::{Bell, Dismissal, Rung};
+use crate::relay::bell::{Bell, Dismissal, ONLINE_LIFETIME, ONLINE_MAX, Rung};
 use crate::relay::session::{Session, Step};
 use crate::storage::StorageError;
 use crate::telemetry::metrics;
@@ -32,11 +32,13 @@ pub(super) struct Delivery {
     stories: bool,
     /// `None` until the head of the mailbox is known.
     pub(super) session: Option<Session>,
-    online: VecDeque<Bytes>,
+    online: VecDeque<(Instant, Bytes)>,
     reading: Option<BoxFuture<'static, Read>>,
     /// `reading` was begun and nobody has polled it yet.
     pub(super) read_begun: bool,
     pub(super) acknowledged: Vec<Acknowledgement>,
+    /// Acknowledgements on their way to the writer.
+    handing_over: Option<BoxFuture<'static, ()>>,
 }
 
 enum Read {
@@ -51,16 +53,15 @@ impl Delivery {
     pub(super) fn begin(node: &AppState, device: &Arc<Authenticated>, stories: bool) -> Self {
         let mailbox = device.mailbox;
         let (connection, bell) = node.relay.connect(mailbox);
-        let reading =
-            {
-                let node = Arc::clone(node);
-                Box::pin(async move {
-                    let head = node.relay.head(mailbox).await;
-                    Read::Head(head.map(|head| {
-                        head.map(|head| Session::new(node.sockets.session, head, std::time::Instant::now()))
-                    }))
-                })
-            };
+        let reading = {
+            let (node, account) = (Arc::clone(node), device.address.aci);
+            Box::pin(async move {
+                // What the device acknowledged on an earlier connection is gone before the queue is looked at.
+                let _ = node.relay.writer.acknowledge_durably(account, vec![]).await;
+                let head = node.relay.head(mailbox).await;
+                Read::Head(head.map(|head| head.map(|head| Session::new(node.sockets.session, head, Instant::now()))))
+            })
+        };
         Self {
             device: Arc::clone(device),
             connection,
@@ -71,6 +72,7 @@ impl Delivery {
             reading: Some(reading),
             read_begun: false,
             acknowledged: Vec::new(),
+            handing_over: None,
         }
     }
 
@@ -109,14 +111,17 @@ impl Delivery {
             look,
             online,
             dismissed,
-        }) = self.bell.answer(cx.waker(), std::time::Instant::now())
+        }) = self.bell.answer(cx.waker(), Instant::now())
         {
             if let Some(dismissed) = dismissed {
                 return Some(End::Dismissed(dismissed));
             }
             *moved = true;
             session.arrived(arrived, head, look);
-            self.online.extend(online);
+            let now = Instant::now();
+            let room = ONLINE_MAX.saturating_sub(self.online.len());
+            self.online
+                .extend(online.into_iter().take(room).map(|content| (now, content)));
         }
         None
     }
@@ -126,11 +131,42 @@ impl Delivery {
         self.read_begun = true;
     }
 
+    /// Whether acknowledgements can be taken on. While some are on their way none are, so that a request that comes after
+    /// them reaches the writer after them.
+    pub(super) fn takes_more(&self) -> bool {
+        self.handing_over.is_none() && self.acknowledged.len() < MAX_ACKNOWLEDGED
+    }
+
+    /// Gives up what is being read, and returns once what is on its way to the writer has reached it.
+    pub(super) async fn settle(&mut self) {
+        self.reading = None;
+        if let Some(handing_over) = self.handing_over.take() {
+            handing_over.await;
+        }
+    }
+
+    /// Hands acknowledgements to the writer, one lot after the other.
+    pub(super) fn poll_hand_over(&mut self, cx: &mut Context<'_>, node: &AppState, moved: &mut bool) {
+        if self.handing_over.is_none() && !self.acknowledged.is_empty() {
+            let (node, account) = (Arc::clone(node), self.device.address.aci);
+            let acknowledged = std::mem::take(&mut self.acknowledged);
+            self.handing_over = Some(Box::pin(async move {
+                node.relay.writer.acknowledge(account, acknowledged).await
+            }));
+        }
+        if let Some(handing_over) = self.handing_over.as_mut()
+            && handing_over.as_mut().poll(cx).is_ready()
+        {
+            self.handing_over = None;
+            *moved = true;
+        }
+    }
+
     pub(super) fn answered(&mut self, id: u64, status: u32) {
         let answered = self
             .session
             .as_mut()
-            .and_then(|session| session.answered(id, status, std::time::Instant::now()));
+            .and_then(|session| session.answered(id, status, Instant::now()));
         let mailbox = self.device.mailbox;
         self.acknowledged
             .extend(answered.map(|seq| Acknowledgement { mailbox, seq }));
@@ -139,8 +175,8 @@ impl Delivery {
     pub(super) fn next_message(&mut self, node: &AppState) -> Option<Message> {
         let session = self.session.as_mut()?;
         let now = node.clock.now().0;
-        while let Some(content) = self.online.pop_front() {
-            if !self.stories && is_story(&content) {
+        while let Some((since, content)) = self.online.pop_front() {
+            if since.elapsed() >= ONLINE_LIFETIME || (!self.stories && is_story(&content)) {
                 continue;
             }
             metrics::pushed("online");
@@ -148,12 +184,12 @@ impl Delivery {
                 session.request_id(),
                 MESSAGE_PATH,
                 now,
-                Some(content),
+                Some(with_guid(&content, random_guid())),
             )));
         }
         let mailbox = self.device.mailbox;
         loop {
-            match session.step(std::time::Instant::now()) {
+            match session.step(Instant::now()) {
                 Step::Wait => return None,
                 Step::Read { after } => {
                     let (node, limit) = (Arc::clone(node), session.page_limit());
@@ -167,7 +203,7 @@ impl Delivery {
                     request, seq, content, ..
                 } if !self.stories && is_story(&content) => {
                     // A client that does not want stories never sees them, so the server acknowledges in its place.
-                    if session.answered(request, 200, std::time::Instant::now()).is_some() {
+                    if session.answered(request, 200, Instant::now()).is_some() {
                         self.acknowledged.push(Acknowledgement { mailbox, seq });
                     }
                 }
@@ -189,3 +225,4 @@ impl Delivery {
 const MESSAGE_PATH: &str = "/api/v1/message";
 const QUEUE_EMPTY_PATH: &str = "/api/v1/queue/empty";
 const READ_AGAIN: Duration = Duration::from_secs(1);
+const MAX_ACKNOWLEDGED: usize = 256;

@@ -1,8 +1,8 @@
 //! Runs one WebSocket until its end.
 //!
 //! One task does everything: it reads frames, hands requests to the tunnel, feeds answers and envelopes to the socket as
-//! long as the socket takes them, and flushes once for all that was ready. Nothing here waits for one thing while
-//! another could go on, except that acknowledgements are handed to the writer before anything else is read.
+//! long as the socket takes them, and flushes once for all that was ready. It never waits for one thing without polling
+//! the others: a request that is being answered may hold a connection of the database that the others want.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -39,6 +39,7 @@ pub(super) struct Driver {
     answering: FuturesUnordered<BoxFuture<'static, Option<Bytes>>>,
     /// Messages to the client that are not envelopes.
     outgoing: VecDeque<Message>,
+    outgoing_bytes: usize,
     /// Something was given to the socket and not flushed.
     unflushed: bool,
     heard: Instant,
@@ -50,7 +51,6 @@ pub(super) struct Driver {
 
 /// What the loop does outside of polling.
 enum Turn {
-    HandOverAcknowledgements,
     CheckCredentials,
     End(End),
 }
@@ -69,6 +69,7 @@ impl Driver {
             delivery: delivery.map(Box::new),
             answering: FuturesUnordered::new(),
             outgoing: VecDeque::new(),
+            outgoing_bytes: 0,
             unflushed: false,
             heard: Instant::now(),
             asked: None,
@@ -89,7 +90,6 @@ impl Driver {
         let mut stopping = pin!(stop.cancelled());
         let end = loop {
             match poll_fn(|cx| self.poll_turn(cx, stopping.as_mut())).await {
-                Turn::HandOverAcknowledgements => self.hand_over_acknowledgements().await,
                 Turn::CheckCredentials => {
                     if Box::pin(self.credentials_are_dead()).await {
                         break End::Dismissed(Dismissal::CredentialsDead);
@@ -116,7 +116,10 @@ impl Driver {
                 return Poll::Ready(Turn::End(end));
             }
             while let Poll::Ready(Some(answer)) = Pin::new(&mut self.answering).poll_next(cx) {
-                self.outgoing.extend(answer.map(Message::Binary));
+                if let Some(answer) = answer {
+                    self.outgoing_bytes += answer.len();
+                    self.outgoing.push_back(Message::Binary(answer));
+                }
                 moved = true;
             }
             if let Some(end) = self.poll_incoming(cx, &mut moved) {
@@ -127,9 +130,7 @@ impl Driver {
             }
             if let Some(delivery) = self.delivery.as_mut() {
                 moved |= std::mem::take(&mut delivery.read_begun);
-                if !delivery.acknowledged.is_empty() {
-                    return Poll::Ready(Turn::HandOverAcknowledgements);
-                }
+                delivery.poll_hand_over(cx, &self.node, &mut moved);
             }
             if let Some(turn) = self.poll_clock(cx) {
                 return Poll::Ready(turn);
@@ -143,10 +144,8 @@ impl Driver {
     fn poll_incoming(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
         // Whatever ends this early goes on: an answer leaves, or acknowledgements are handed over.
         while self.outgoing.len() + self.answering.len() < MAX_REQUESTS
-            && self
-                .delivery
-                .as_ref()
-                .is_none_or(|delivery| delivery.acknowledged.len() < MAX_ACKNOWLEDGED)
+            && self.outgoing_bytes < MAX_OUTGOING_BYTES
+            && self.delivery.as_ref().is_none_or(|delivery| delivery.takes_more())
         {
             let message = match Pin::new(&mut self.socket).poll_next(cx) {
                 Poll::Pending => return None,
@@ -222,6 +221,7 @@ impl Driver {
 
     fn next_message(&mut self) -> Option<Message> {
         if let Some(message) = self.outgoing.pop_front() {
+            self.outgoing_bytes -= message.len();
             return Some(message);
         }
         self.delivery.as_mut()?.next_message(&self.node)
@@ -275,15 +275,15 @@ impl Driver {
         }
     }
 
-    async fn hand_over_acknowledgements(&mut self) {
-        if let Some(delivery) = self.delivery.as_mut() {
-            let acknowledged = std::mem::take(&mut delivery.acknowledged);
-            self.node
-                .relay
-                .writer
-                .acknowledge(delivery.device.address.aci, acknowledged)
-                .await;
+    /// Answers what the client has asked already.
+    async fn finish_requests(&mut self) -> Result<(), Error> {
+        while let Some(answer) = self.answering.next().await {
+            self.outgoing.extend(answer.map(Message::Binary));
         }
+        for message in std::mem::take(&mut self.outgoing) {
+            self.socket.feed(message).await?;
+        }
+        self.socket.flush().await
     }
 
     /// Says goodbye. When the client has said it first, the answer leaves after its acknowledgements are durable.
@@ -294,6 +294,14 @@ impl Driver {
                 .relay
                 .presence
                 .leave(delivery.device.mailbox, delivery.connection);
+        }
+        if end == End::Stopping {
+            let _ = tokio::time::timeout(GOODBYE, self.finish_requests()).await;
+        }
+        // What nobody polls any more must not hold what others wait for.
+        self.answering.clear();
+        if let Some(delivery) = self.delivery.as_mut() {
+            delivery.settle().await;
         }
         if let Some(frame) = end.close_frame() {
             let goodbye = async {
@@ -328,8 +336,9 @@ impl Driver {
 }
 
 /// Requests of one socket that are answered at the same time; more wait in the socket.
-const MAX_REQUESTS: usize = 32;
-const MAX_ACKNOWLEDGED: usize = 256;
+const MAX_REQUESTS: usize = 16;
+/// Bytes of answers that the socket has not taken yet, before no more requests are read.
+const MAX_OUTGOING_BYTES: usize = 1024 * 1024;
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(5);
 /// With envelopes under way: when to ask for a sign of life, and when to stop believing in one. A half-open connection
 /// is found within 45 seconds.

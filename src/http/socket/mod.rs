@@ -23,6 +23,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::auth::{Authenticated, BasicCredentials, BasicUser};
+use crate::domain::ProtocolAddress;
 
 use super::error::ApiError;
 use super::extract::Tunnelled;
@@ -111,15 +112,23 @@ async fn principal(node: &AppState, headers: &HeaderMap) -> Result<Principal, Ap
         .authenticate(address, &credentials.password)
         .await?
         .ok_or(REFUSED)?;
-    let today = node.clock.now().day();
-    if let Err(error) = node.storage.accounts.touch(device.address, today).await {
-        // Only the day is lost, and the next connection will bring it.
-        tracing::warn!(
-            cause = error.log_safe_cause(),
-            "the day of a connection could not be kept"
-        );
-    }
+    remember_day(node, device.address);
     Ok(Principal::Device(Arc::new(device)))
+}
+
+/// Keeps the day of a connection, beside the upgrade and not before it: on the first morning minute all devices come.
+fn remember_day(node: &AppState, address: ProtocolAddress) {
+    let today = node.clock.now().day();
+    let accounts = Arc::clone(&node.storage.accounts);
+    node.tasks.spawn(async move {
+        if let Err(error) = accounts.touch(address, today).await {
+            // Only the day is lost, and the next connection will bring it.
+            tracing::warn!(
+                cause = error.log_safe_cause(),
+                "the day of a connection could not be kept"
+            );
+        }
+    });
 }
 
 async fn open(

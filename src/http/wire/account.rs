@@ -23,7 +23,7 @@ pub struct AttributesIn {
     #[serde(default)]
     name: Option<Base64Bytes>,
     #[serde(default)]
-    capabilities: Option<HashMap<String, bool>>,
+    capabilities: Option<HashMap<String, serde_json::Value>>,
     #[serde(default, deserialize_with = "access_key")]
     unidentified_access_key: Option<Vec<u8>>,
     #[serde(default)]
@@ -50,8 +50,12 @@ impl AttributesIn {
     /// Checks the rest.
     pub fn attributes(self) -> Result<Attributes, ApiError> {
         let unrestricted = self.unrestricted_unidentified_access.unwrap_or(false);
-        let access_key = match self.unidentified_access_key {
-            Some(bytes) => Some(AccessKey(bytes.try_into().map_err(|_| MALFORMED_ACCESS_KEY)?)),
+        let access_key = self
+            .unidentified_access_key
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(AccessKey);
+        let access_key = match access_key {
+            Some(key) => Some(key),
             None if unrestricted => None,
             None => return Err(MALFORMED_ACCESS_KEY),
         };
@@ -75,7 +79,7 @@ impl AttributesIn {
         Ok(Attributes {
             fetches_messages: self.fetches_messages.unwrap_or(false),
             name,
-            capabilities: Capabilities::from_names(capabilities.iter().map(|(name, on)| (name.as_str(), *on))),
+            capabilities: Capabilities::from_names(capabilities.iter().map(|(name, on)| (name.as_str(), *on == true))),
             access_key,
             unrestricted,
             discoverable: self.discoverable_by_phone_number.unwrap_or(true),

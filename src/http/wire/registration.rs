@@ -3,10 +3,10 @@
 use keys_schema::{DecodeError, IdentityKey};
 use serde::{Deserialize, Serialize};
 
-use crate::accounts::{Proof, RegistrationRequest, SessionId, Verifier};
+use crate::accounts::{Proof, RegistrationRequest, SessionId};
 use crate::auth::{Number, Password};
 use crate::directory::check_signed;
-use crate::domain::{SignedKeys, VerificationSession};
+use crate::domain::{MAX_ATTEMPTS, SignedKeys, VerificationSession};
 use crate::http::error::ApiError;
 
 use super::account::AttributesIn;
@@ -50,7 +50,7 @@ pub struct SessionOut {
 impl SessionOut {
     /// Describes a session.
     pub fn new(id: &SessionId, session: &VerificationSession) -> Self {
-        let may_try = !session.verified && session.attempts < Verifier::MAX_ATTEMPTS;
+        let may_try = !session.verified && session.attempts < MAX_ATTEMPTS;
         Self {
             id: id.encode(),
             next_sms: may_try.then_some(0),

@@ -379,6 +379,11 @@ pub(crate) async fn tries_are_counted_under_concurrency(database: &TestDatabase)
     }
     seen.sort_unstable();
     assert_eq!(seen, (1..=16).collect::<Vec<u16>>());
+    let late = accounts(database)
+        .try_session(&SessionKey([1; 32]), true, Timestamp(1))
+        .await
+        .unwrap();
+    assert!(!late.unwrap().verified, "the right code, but after too many wrong ones");
     assert!(
         accounts(database)
             .try_session(&SessionKey([1; 32]), true, Timestamp(1_000))

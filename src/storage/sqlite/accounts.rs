@@ -10,8 +10,8 @@ use sqlx::{Sqlite, SqliteConnection};
 use super::keys::publish;
 use super::{Database, json_numbers};
 use crate::domain::{
-    Account, Aci, AttributesUpdate, Day, IdentityKind, KeyUpload, MailboxId, NumberHash, Pni, ProtocolAddress,
-    Registered, Registration, ServiceId, SessionKey, SignedKeys, Timestamp, VerificationSession,
+    Account, Aci, AttributesUpdate, Day, IdentityKind, KeyUpload, MAX_ATTEMPTS, MailboxId, NumberHash, Pni,
+    ProtocolAddress, Registered, Registration, ServiceId, SessionKey, SignedKeys, Timestamp, VerificationSession,
 };
 use crate::storage::rows::{self, SessionRow};
 use crate::storage::{AccountStore, StorageError};
@@ -193,6 +193,7 @@ impl AccountStore for SqliteAccounts {
             .bind(key.0.as_slice())
             .bind(now.0)
             .bind(right)
+            .bind(i32::from(MAX_ATTEMPTS))
             .fetch_optional(&mut *tx)
             .await?;
         tx.commit().await?;
@@ -338,7 +339,8 @@ const OPEN_SESSION: &str = "INSERT INTO verification_sessions \
     VALUES ($1, $2, $3, $4, $5, $6)";
 const FIND_SESSION: &str = "SELECT key, number_hash, sealed_number, verified, attempts, expires \
     FROM verification_sessions WHERE key = $1 AND expires > $2";
-const TRY_SESSION: &str = "UPDATE verification_sessions SET attempts = attempts + 1, verified = verified OR $3 \
+const TRY_SESSION: &str = "UPDATE verification_sessions SET attempts = attempts + 1, \
+        verified = verified OR ($3 AND attempts < $4) \
     WHERE key = $1 AND expires > $2 \
     RETURNING key, number_hash, sealed_number, verified, attempts, expires";
 const CLOSE_SESSION: &str = "DELETE FROM verification_sessions WHERE key = $1";
