@@ -9,6 +9,7 @@ mod lifecycle;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use axum::Router;
@@ -231,6 +232,7 @@ fn connection_limits(limits: &Limits) -> ConnectionLimits {
     ConnectionLimits {
         header_timeout: limits.header_timeout,
         idle_timeout: limits.idle_timeout,
+        stuck_timeout: STUCK_TIMEOUT,
         max_header_bytes: limits.max_header_bytes,
         max_headers: limits.max_headers,
     }
@@ -270,6 +272,8 @@ fn bind_failed(key: &str, address: SocketAddr) -> String {
 }
 
 const ADMIN_CONNECTIONS: usize = 64;
+/// Four times what a handler has.
+const STUCK_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[cfg(test)]
 mod tests;

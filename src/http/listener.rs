@@ -1,7 +1,8 @@
 //! Accepts connections and speaks HTTP/1.1 and HTTP/2 on them, within bounds.
 //!
 //! The clock over a connection is one rule: it has `header_timeout` from being accepted to its first request, and
-//! `idle_timeout` from each answer's end to the next request. hyper's own header timeout is off: it would count the pause
+//! `idle_timeout` from each answer's end to the next request; with requests in flight, one of them has to get on within
+//! `stuck_timeout`. hyper's own header timeout is off: it would count the pause
 //! between two requests as a slow head, and does not run before the first bytes have told HTTP/1.1 from HTTP/2. An answer has
 //! ended when hyper took its last frame, so a peer that does not read a whole answer is cut off as well. How long a
 //! request takes, and how large its body is, the router bounds. A peer's address is put nowhere.
@@ -39,6 +40,8 @@ pub struct ConnectionLimits {
     pub header_timeout: Duration,
     /// Without a request in flight.
     pub idle_timeout: Duration,
+    /// With requests in flight of which none gets on: a peer that does not take its answer. Longer than any handler takes.
+    pub stuck_timeout: Duration,
     /// Size of a request's headers.
     pub max_header_bytes: u32,
     /// Number of a request's headers.
@@ -216,6 +219,8 @@ struct Usage(Mutex<UsageState>);
 struct UsageState {
     in_flight: usize,
     idle_since: Instant,
+    /// When a request began, or a part of an answer was taken.
+    got_on: Instant,
     phase: Phase,
 }
 
@@ -234,6 +239,7 @@ impl Usage {
         Self(Mutex::new(UsageState {
             in_flight: 0,
             idle_since: Instant::now(),
+            got_on: Instant::now(),
             phase: Phase::New,
         }))
     }
@@ -247,17 +253,19 @@ impl Usage {
             Phase::Closing(goodbye) => (goodbye, goodbye),
         };
         // A request that begins and ends from here on leaves at least this much time.
-        let look = now + soonest;
-        if state.in_flight > 0 {
-            return Some(look);
-        }
-        let end = state.idle_since + patience;
+        let look = now + soonest.min(limits.stuck_timeout);
+        let end = if state.in_flight > 0 {
+            state.got_on + limits.stuck_timeout
+        } else {
+            state.idle_since + patience
+        };
         (end > now).then(|| end.min(look))
     }
 
     fn begin(self: &Arc<Self>) -> InFlight {
         let mut state = self.state();
         state.in_flight += 1;
+        state.got_on = Instant::now();
         if state.phase == Phase::New {
             state.phase = Phase::Used;
         }
@@ -304,19 +312,14 @@ impl hyper::service::Service<Request<Incoming>> for CountingService {
         let in_flight = self.usage.begin();
         request.extensions_mut().insert(self.slot.clone());
         let answer = self.router.clone().call(request);
-        Box::pin(async move {
-            Ok(answer.await?.map(|body| CountedBody {
-                body,
-                _in_flight: in_flight,
-            }))
-        })
+        Box::pin(async move { Ok(answer.await?.map(|body| CountedBody { body, in_flight })) })
     }
 }
 
 /// An answer's body, in flight until hyper has read its end.
 struct CountedBody {
     body: Body,
-    _in_flight: InFlight,
+    in_flight: InFlight,
 }
 
 impl HttpBody for CountedBody {
@@ -324,7 +327,11 @@ impl HttpBody for CountedBody {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if frame.is_ready() {
+            self.in_flight.0.state().got_on = Instant::now();
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -21,6 +21,7 @@ fn limits() -> ConnectionLimits {
     ConnectionLimits {
         header_timeout: Duration::from_millis(300),
         idle_timeout: Duration::from_millis(600),
+        stuck_timeout: LONG,
         max_header_bytes: 8_192,
         max_headers: 16,
     }
@@ -317,6 +318,28 @@ async fn http2_is_spoken_over_tls_and_ends_with_its_connection() {
     within(connection).await.unwrap().unwrap();
     server.stop.cancel();
     server.stopped().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_an_http2_peer_never_takes_ends_the_connection() {
+    let limits = ConnectionLimits {
+        stuck_timeout: Duration::from_millis(300),
+        ..patient()
+    };
+    let router = Router::new().route("/", get(async || "an answer"));
+    let server = start(router, limits, 10, None).await;
+    let socket = server.connect().await;
+    // A peer without a window gives the server no room for the body.
+    let (mut send, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(0)
+        .handshake(TokioIo::new(socket))
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::get("http://relay/").body(String::new()).unwrap();
+    let answer = within(send.send_request(request)).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let _ = within(connection).await.unwrap();
 }
 
 #[tokio::test]
