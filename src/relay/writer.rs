@@ -144,7 +144,7 @@ struct Worker {
     queue: Arc<dyn EnvelopeQueue>,
     presence: Arc<Presence>,
     bus: Arc<dyn Bus>,
-    /// Acknowledgements whose commit failed. They ride with the next batch, which comes by itself.
+    /// Acknowledgements whose commit failed. They are tried again after the next batch, which comes by itself.
     unfinished: Vec<Acknowledgement>,
 }
 
@@ -172,10 +172,7 @@ impl Worker {
     }
 
     async fn commit(&mut self, jobs: &mut Vec<Job>) {
-        let mut batch = Batch {
-            deliveries: Vec::new(),
-            acknowledgements: std::mem::take(&mut self.unfinished),
-        };
+        let mut batch = Batch::default();
         let mut deliveries: Vec<DeliveryReply> = Vec::new();
         let mut acknowledgements = Vec::new();
         for job in jobs.drain(..) {
@@ -193,23 +190,37 @@ impl Worker {
                 }
             }
         }
-        let result = self.write(&batch).await;
-        for reply in acknowledgements {
-            let _ = reply.send(result.as_ref().map(|_| ()).map_err(|_| QueueUnavailable));
-        }
-        match result {
+        match self.write(&batch).await {
             Ok(outcomes) => {
                 self.announce(&batch, &outcomes);
                 for ((reply, _), outcome) in deliveries.into_iter().zip(outcomes) {
                     let _ = reply.send(Ok(outcome));
                 }
+                self.finish_unfinished().await;
             }
             Err(_) => {
-                self.unfinished = batch.acknowledgements;
+                self.unfinished.extend(batch.acknowledgements);
                 for (reply, _) in deliveries {
                     let _ = reply.send(Err(QueueUnavailable));
                 }
             }
+        }
+        // Durable means: this one, and all that were handed over before.
+        let all_done = self.unfinished.is_empty();
+        for reply in acknowledgements {
+            let _ = reply.send(if all_done { Ok(()) } else { Err(QueueUnavailable) });
+        }
+    }
+
+    /// Tries what failed before in a batch of its own: if it fails again, because of a mailbox that another node holds
+    /// locked, say, it takes no sends with it.
+    async fn finish_unfinished(&mut self) {
+        let batch = Batch {
+            deliveries: Vec::new(),
+            acknowledgements: std::mem::take(&mut self.unfinished),
+        };
+        if self.write(&batch).await.is_err() {
+            self.unfinished = batch.acknowledgements;
         }
     }
 
