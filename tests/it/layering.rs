@@ -140,6 +140,17 @@ fn only_telemetry_spells_a_metric() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
+/// The lint on the type does not see its constructor.
+#[test]
+fn sql_is_constant_text() {
+    let wrong: Vec<_> = sources()
+        .into_iter()
+        .filter(|source| source.code.contains("AssertSqlSafe"))
+        .map(|source| source.path)
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
 #[test]
 fn the_reader_finds_every_form_of_an_import() {
     let source = Source {
