@@ -47,53 +47,82 @@ pub struct Route {
     pub access: Access,
     /// The largest body, in bytes.
     pub max_body: usize,
+    /// How it is served.
+    pub service: Service,
+}
+
+/// How a route is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Through a WebSocket as well as plainly; the answer takes at most [`REQUEST_TIMEOUT`].
+    Usual,
+    /// As usual, but the handler itself bounds how long the answer takes: it waits for something to happen.
+    Waits,
+    /// Only plainly, because bodies are streamed in either direction; the handler bounds how long they may stand still.
+    Streams,
 }
 
 macro_rules! routes {
-    ($($method:ident $path:literal $access:ident $max_body:ident => $handler:expr;)*) => {
+    ($($method:ident $path:literal $access:ident $max_body:ident $service:ident => $handler:expr;)*) => {
         /// Every route that handlers answer, for tests that hold each against its declaration.
         pub const ROUTES: &[Route] = &[
-            $(Route { method: stringify!($method), path: $path, access: Access::$access, max_body: $max_body }),*
+            $(Route {
+                method: stringify!($method),
+                path: $path,
+                access: Access::$access,
+                max_body: $max_body,
+                service: Service::$service,
+            }),*
         ];
 
-        fn handlers() -> axum::Router<AppState> {
-            axum::Router::new()$(.route($path, limited($method($handler), $max_body)))*
+        /// The handlers of the given kind of service.
+        fn handlers(streams: bool) -> axum::Router<AppState> {
+            let mut router = axum::Router::new();
+            $(if streams == (Service::$service == Service::Streams) {
+                router = router.route($path, bounded($method($handler), $max_body, Service::$service));
+            })*
+            router
         }
     };
 }
 
 routes! {
-    // method  path                                     who               body     handler
-    get    "/v1/keepalive"                              Anyone            NO_BODY  => keepalive;
+    // method  path                                     who               body     service    handler
+    get    "/v1/keepalive"                              Anyone            NO_BODY  Usual   => keepalive;
 
-    post   "/v1/verification/session"                   Anyone            SMALL    => verification::open;
-    get    "/v1/verification/session/{id}"              Anyone            NO_BODY  => verification::show;
-    patch  "/v1/verification/session/{id}"              Anyone            SMALL    => verification::update;
-    post   "/v1/verification/session/{id}/code"         Anyone            SMALL    => verification::send_code;
-    put    "/v1/verification/session/{id}/code"         Anyone            SMALL    => verification::try_code;
-    post   "/v1/registration"                           Number            SMALL    => registration::register;
+    post   "/v1/verification/session"                   Anyone            SMALL    Usual   => verification::open;
+    get    "/v1/verification/session/{id}"              Anyone            NO_BODY  Usual   => verification::show;
+    patch  "/v1/verification/session/{id}"              Anyone            SMALL    Usual   => verification::update;
+    post   "/v1/verification/session/{id}/code"         Anyone            SMALL    Usual   => verification::send_code;
+    put    "/v1/verification/session/{id}/code"         Anyone            SMALL    Usual   => verification::try_code;
+    post   "/v1/registration"                           Number            SMALL    Usual   => registration::register;
 
-    get    "/v1/accounts/whoami"                        Device            NO_BODY  => accounts::whoami;
-    put    "/v1/accounts/attributes"                    Device            SMALL    => accounts::set_attributes;
-    delete "/v1/accounts/me"                            Device            NO_BODY  => accounts::delete;
+    get    "/v1/accounts/whoami"                        Device            NO_BODY  Usual   => accounts::whoami;
+    put    "/v1/accounts/attributes"                    Device            SMALL    Usual   => accounts::set_attributes;
+    delete "/v1/accounts/me"                            Device            NO_BODY  Usual   => accounts::delete;
 
-    get    "/v2/keys"                                   Device            NO_BODY  => keys::count;
-    put    "/v2/keys"                                   Device            KEYS     => keys::publish;
-    post   "/v2/keys/check"                             Device            SMALL    => keys::check;
-    get    "/v2/keys/{target}/{device}"                 DeviceOrAccessKey NO_BODY  => keys::take;
+    get    "/v2/keys"                                   Device            NO_BODY  Usual   => keys::count;
+    put    "/v2/keys"                                   Device            KEYS     Usual   => keys::publish;
+    post   "/v2/keys/check"                             Device            SMALL    Usual   => keys::check;
+    get    "/v2/keys/{target}/{device}"                 DeviceOrAccessKey NO_BODY  Usual   => keys::take;
 
-    put    "/v1/messages/{destination}"                 DeviceOrAccessKey MESSAGES => messages::send;
-    get    "/v1/messages"                               Device            NO_BODY  => mailbox::fetch;
-    delete "/v1/messages/uuid/{guid}"                   Device            NO_BODY  => mailbox::delete;
+    put    "/v1/messages/{destination}"                 DeviceOrAccessKey MESSAGES Usual   => messages::send;
+    get    "/v1/messages"                               Device            NO_BODY  Usual   => mailbox::fetch;
+    delete "/v1/messages/uuid/{guid}"                   Device            NO_BODY  Usual   => mailbox::delete;
 }
 
 /// All routes, ready to be served. Paths are taken with and without a trailing slash.
 pub fn router(node: AppState, readiness: Readiness) -> Router {
-    let routes = handlers().with_state(node.clone()).merge(health::router(readiness));
+    let routes = handlers(false)
+        .with_state(node.clone())
+        .merge(health::router(readiness));
     // The socket reaches the routes through the same layers as a plain request, and is itself no route inside.
     let inside = slash_insensitive(with_layers(routes.clone(), &node));
     let upgrade = get(socket::upgrade).with_state((node.clone(), inside));
-    slash_insensitive(with_layers(routes.route("/v1/websocket", upgrade), &node))
+    let plain = routes
+        .route("/v1/websocket", upgrade)
+        .merge(handlers(true).with_state(node.clone()));
+    slash_insensitive(with_layers(plain, &node))
 }
 
 fn slash_insensitive(routes: Router) -> Router {
@@ -110,10 +139,6 @@ fn with_layers(routes: Router, node: &AppState) -> Router {
                 "this path has no such method",
             )
         })
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::REQUEST_TIMEOUT,
-            REQUEST_TIMEOUT,
-        ))
         .layer(from_fn(count))
         .layer(from_fn_with_state(node.clone(), stamp))
         .layer(CatchPanicLayer::custom(|_| {
@@ -136,8 +161,15 @@ async fn keepalive(
     Ok(StatusCode::OK)
 }
 
-fn limited(route: MethodRouter<AppState>, max_body: usize) -> MethodRouter<AppState> {
-    route.layer(DefaultBodyLimit::max(max_body))
+fn bounded(route: MethodRouter<AppState>, max_body: usize, service: Service) -> MethodRouter<AppState> {
+    let route = route.layer(DefaultBodyLimit::max(max_body));
+    match service {
+        Service::Usual => route.layer(TimeoutLayer::with_status_code(
+            StatusCode::REQUEST_TIMEOUT,
+            REQUEST_TIMEOUT,
+        )),
+        Service::Waits | Service::Streams => route,
+    }
 }
 
 async fn count(request: Request, next: Next) -> Response {
@@ -165,7 +197,8 @@ async fn stamp(State(node): State<AppState>, request: Request, next: Next) -> Re
 }
 
 const TIMESTAMP: HeaderName = HeaderName::from_static("x-signal-timestamp");
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest that an ordinary answer takes, the arrival of the body included.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const NO_BODY: usize = 1024;
 /// Registration is the largest of these, at about 6 kB.
 const SMALL: usize = 32 * 1024;
