@@ -27,4 +27,10 @@ pub enum DecodeError {
     /// A key id is above [`KeyId::MAX`](crate::KeyId::MAX).
     #[error("key id out of range")]
     KeyIdRange,
+    /// Bytes of several parts do not have the structure of what they were taken for.
+    #[error("malformed {what}")]
+    Malformed {
+        /// What was being read, in words.
+        what: &'static str,
+    },
 }

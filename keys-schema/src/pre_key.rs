@@ -64,6 +64,12 @@ impl Signature {
     }
 }
 
+impl From<[u8; Self::LENGTH]> for Signature {
+    fn from(bytes: [u8; Self::LENGTH]) -> Self {
+        Self(bytes)
+    }
+}
+
 /// A one-time Curve25519 prekey. Unsigned: the session's other keys vouch for it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EcPreKey {

@@ -1,15 +1,24 @@
 //! The protobuf messages clients exchange with the relay.
 //!
 //! Generated from `proto/*.proto` and checked in, so that builds need no protobuf compiler; `tests/it/generated.rs`
-//! keeps the two equal. Both files hold proto2: every field is an `Option` and its absence means something. Unknown
+//! keeps the two equal. All files hold proto2: every field is an `Option` and its absence means something. Unknown
 //! fields are dropped on decoding, and an unknown value of an enum stays the number it was.
 
 use crate::opaque_debug::opaque_debug;
+
+use sender_certificate::Certificate as SenderCertificateContent;
+use server_certificate::Certificate as ServerCertificateContent;
 
 include!("proto/blind_relay.v1.rs");
 
 opaque_debug!(
     Envelope,
+    ProvisionEnvelope,
+    ProvisioningAddress,
+    SenderCertificate,
+    SenderCertificateContent,
+    ServerCertificate,
+    ServerCertificateContent,
     WebSocketMessage,
     WebSocketRequestMessage,
     WebSocketResponseMessage
@@ -124,6 +133,20 @@ mod tests {
     fn responses_have_their_golden_bytes() {
         assert_eq!(response().encode_to_vec(), RESPONSE);
         assert!(WebSocketMessage::decode(RESPONSE) == Ok(response()));
+    }
+
+    #[test]
+    fn provisioning_messages_have_their_golden_bytes() {
+        let address = ProvisioningAddress {
+            address: Some("a==".to_owned()),
+        };
+        assert_eq!(address.encode_to_vec(), b"\x0a\x03a==");
+        let envelope = ProvisionEnvelope {
+            public_key: Some(Bytes::from_static(b"\x05k")),
+            body: Some(Bytes::from_static(b"\x01")),
+        };
+        assert_eq!(envelope.encode_to_vec(), b"\x0a\x02\x05k\x12\x01\x01");
+        assert!(ProvisionEnvelope::decode(b"\x0a\x02\x05k\x12\x01\x01".as_slice()) == Ok(envelope));
     }
 
     #[test]

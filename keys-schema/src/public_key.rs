@@ -54,6 +54,12 @@ impl EcPublicKey {
         !is_canonical(&u) || cleared.to_bytes() == [0; 32]
     }
 
+    pub(crate) fn from_u_coordinate(u: [u8; 32]) -> Self {
+        let mut key = [EC_TYPE; Self::LENGTH];
+        key[1..].copy_from_slice(&u);
+        Self(key)
+    }
+
     /// The 32 bytes after the type byte, the top bit as it came.
     pub(crate) fn u_coordinate(&self) -> [u8; 32] {
         let [_, u @ ..] = self.0;

@@ -1,4 +1,4 @@
-//! XEdDSA signatures over Curve25519, as clients make them.
+//! XEdDSA signatures over Curve25519, as clients make them and as the server signs certificates.
 //!
 //! The scheme is Trevor Perrin's "The XEdDSA and VXEdDSA Signature Schemes", with the difference all clients share: the
 //! signer does not force its Edwards key to sign 0, and carries the sign in the top bit of the signature's last byte.
@@ -6,8 +6,44 @@
 
 use curve25519_dalek::{EdwardsPoint, MontgomeryPoint, Scalar};
 use sha2::{Digest, Sha512};
+use zeroize::{Zeroize, Zeroizing};
 
-use crate::{IdentityKey, Signature};
+use crate::{IdentityKey, PrivateKey, Signature};
+
+/// Signs `message` with `private`.
+///
+/// `random` must be fresh for each call. If it is not, the signature is as good as one without it: the nonce also
+/// depends on the key and the message, and the random bytes are there against faults and leaks of the computation.
+/// Constant-time in the key.
+#[must_use]
+pub fn sign(private: &PrivateKey, message: &[u8], random: &[u8; 64]) -> Signature {
+    let mut a = private.scalar();
+    let public = EdwardsPoint::mul_base(&a).compress().to_bytes();
+    let nonce: Zeroizing<[u8; 64]> = Zeroizing::new(
+        Sha512::new()
+            .chain_update(NONCE_PREFIX)
+            .chain_update(private.as_bytes())
+            .chain_update(message)
+            .chain_update(random)
+            .finalize()
+            .into(),
+    );
+    let mut r = Scalar::from_bytes_mod_order_wide(&nonce);
+    let commitment = EdwardsPoint::mul_base(&r).compress().to_bytes();
+    let challenge = Sha512::new()
+        .chain_update(commitment)
+        .chain_update(public)
+        .chain_update(message)
+        .finalize();
+    let s = r + Scalar::from_bytes_mod_order_wide(&challenge.into()) * a;
+    a.zeroize();
+    r.zeroize();
+    let mut signature = [0; Signature::LENGTH];
+    signature[..32].copy_from_slice(&commitment);
+    signature[32..].copy_from_slice(&s.to_bytes());
+    signature[63] |= public[31] & SIGN_BIT;
+    Signature::from(signature)
+}
 
 /// Whether `signature` is one of `message` by `key`.
 ///
@@ -38,6 +74,12 @@ pub fn verify(key: &IdentityKey, message: &[u8], signature: &Signature) -> bool 
     expected.compress().to_bytes() == r
 }
 
+/// Of the hash that makes nonces: 2^256 - 2, little-endian, which no encoding of a point is.
+const NONCE_PREFIX: [u8; 32] = {
+    let mut prefix = [0xff; 32];
+    prefix[0] = 0xfe;
+    prefix
+};
 /// The top bit of the last byte: the sign of the signer's Edwards key.
 const SIGN_BIT: u8 = 0x80;
 /// The bits of the last byte that no scalar below the group's order of 2^252 and a little has set.
@@ -123,6 +165,33 @@ mod tests {
         assert!(!verify(&signed.key, b"another", &signature));
         signed.signature[63] ^= SIGN_BIT;
         assert!(!accepts(&signed.key, &signed.signature));
+    }
+
+    #[test]
+    fn what_is_signed_here_verifies_whatever_the_sign_of_the_key() {
+        let mut signs = [0, 0];
+        for seed in 0..40 {
+            let private = PrivateKey::from_bytes(&[seed; 32]);
+            let key = IdentityKey::from(private.public_key());
+            let signature = super::sign(&private, MESSAGE, &[seed ^ 0x55; 64]);
+            assert!(verify(&key, MESSAGE, &signature));
+            assert!(!verify(&key, b"another", &signature));
+            signs[usize::from(signature.as_bytes()[63] >> 7)] += 1;
+        }
+        assert!(signs[0] > 0 && signs[1] > 0, "both signs occur: {signs:?}");
+    }
+
+    #[test]
+    fn nonces_differ_by_key_message_and_random_bytes() {
+        let nonce = |seed: u8, message: &[u8], random: u8| {
+            let signature = super::sign(&PrivateKey::from_bytes(&[seed; 32]), message, &[random; 64]);
+            signature.as_bytes()[..32].to_vec()
+        };
+        let first = nonce(9, MESSAGE, 1);
+        assert_eq!(first, nonce(9, MESSAGE, 1));
+        assert_ne!(first, nonce(17, MESSAGE, 1));
+        assert_ne!(first, nonce(9, b"another", 1));
+        assert_ne!(first, nonce(9, MESSAGE, 2));
     }
 
     /// The paper bounds s by its bits and not by the order, and the clients follow it: a signature is not unique, but

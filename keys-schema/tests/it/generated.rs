@@ -20,11 +20,16 @@ fn checked_in_protobuf_code_is_up_to_date() {
     );
 }
 
+const FILES: [&str; 4] = [
+    "certificate.proto",
+    "envelope.proto",
+    "provisioning.proto",
+    "websocket.proto",
+];
 const GENERATED: &str = "blind_relay.v1.rs";
 
 fn generate(proto_dir: &Path) -> String {
-    let files =
-        protox::compile(["envelope.proto", "websocket.proto"], [proto_dir]).expect("the protobuf files compile");
+    let files = protox::compile(FILES, [proto_dir]).expect("the protobuf files compile");
     let out_dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     prost_build::Config::new()
         .bytes(["."])

@@ -195,24 +195,24 @@ fn service_ids(message: &[u8]) -> Vec<ServiceId> {
     ids
 }
 
-fn load() -> Value {
+pub(crate) fn load() -> Value {
     let json = include_str!("../../vectors/libsignal-vectors.json");
     serde_json::from_str(json).expect("the vectors are JSON")
 }
 
-fn list(value: &Value) -> &Vec<Value> {
+pub(crate) fn list(value: &Value) -> &Vec<Value> {
     value.as_array().expect("a list")
 }
 
-fn text(value: &Value) -> &str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().expect("a string")
 }
 
-fn flag(value: &Value) -> bool {
+pub(crate) fn flag(value: &Value) -> bool {
     value.as_bool().expect("a boolean")
 }
 
-fn bytes(value: &Value) -> Vec<u8> {
+pub(crate) fn bytes(value: &Value) -> Vec<u8> {
     hex(text(value))
 }
 
@@ -227,7 +227,7 @@ fn hex(digits: &str) -> Vec<u8> {
     pairs.iter().map(|[high, low]| high << 4 | low).collect()
 }
 
-fn identity(value: &Value) -> IdentityKey {
+pub(crate) fn identity(value: &Value) -> IdentityKey {
     IdentityKey::parse(&bytes(value)).expect("an identity key")
 }
 
