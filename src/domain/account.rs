@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use keys_schema::{Aci, IdentityKey, Pni, ServiceId};
+use keys_schema::{Aci, IdentityKey, Pni, ServiceId, created_at};
 
 use super::{Day, DeviceId, IdentityKind, MailboxId, NumberHash, RegistrationId, Sealed, SecretVerifier, SignedKeys};
 
@@ -24,6 +24,8 @@ pub struct Account {
     pub discoverable: bool,
     /// Recognises the password that lets the owner register again without a code.
     pub recovery: Option<SecretVerifier>,
+    /// Recognises the registration lock, without which a number in use is not registered anew.
+    pub lock: Option<SecretVerifier>,
     /// By device id; the primary is always there.
     pub devices: Vec<Device>,
 }
@@ -74,6 +76,8 @@ pub struct Device {
     pub capabilities: Capabilities,
     /// The last day on which it authenticated.
     pub last_seen: Day,
+    /// When it came to be, readable by its account alone. Absent for devices from before this was kept.
+    pub created_at: Option<CreatedAt>,
 }
 
 impl Device {
@@ -83,6 +87,16 @@ impl Device {
             IdentityKind::Aci => self.registration_id,
             IdentityKind::Pni => self.pni_registration_id,
         }
+    }
+}
+
+/// The time of a device's creation, sealed to its account's identity key (`keys_schema::created_at`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CreatedAt(pub [u8; created_at::LENGTH]);
+
+impl fmt::Debug for CreatedAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CreatedAt")
     }
 }
 
@@ -208,6 +222,8 @@ pub struct Registration {
     pub discoverable: bool,
     /// See [`Account::recovery`].
     pub recovery: Option<SecretVerifier>,
+    /// See [`Account::lock`].
+    pub lock: Option<SecretVerifier>,
     /// Device 1, with a fresh mailbox.
     pub device: Device,
 }
@@ -243,4 +259,15 @@ pub struct AttributesUpdate {
     pub discoverable: bool,
     /// Replaces the recovery verifier if present.
     pub recovery: Option<SecretVerifier>,
+    /// The account's registration lock.
+    pub lock: LockUpdate,
+}
+
+/// What becomes of a registration lock.
+#[derive(Clone, Debug)]
+pub enum LockUpdate {
+    /// It stays as it is.
+    Keep,
+    /// This one from now on, or none.
+    Set(Option<SecretVerifier>),
 }

@@ -28,6 +28,11 @@ impl Day {
     pub fn plus(self, days: i32) -> Self {
         Self(self.0.saturating_add(days))
     }
+
+    /// The instant at which it begins.
+    pub fn midnight(self) -> Timestamp {
+        Timestamp(i64::from(self.0) * MILLIS_PER_DAY)
+    }
 }
 
 /// Where the time comes from.
@@ -64,5 +69,7 @@ mod tests {
         assert_eq!(Timestamp(MILLIS_PER_DAY).day(), Day(1));
         assert_eq!(Timestamp(-1).day(), Day(-1));
         assert_eq!(Timestamp(i64::MAX).day(), Day(i32::MAX));
+        assert_eq!(Day(20_000).midnight().day(), Day(20_000));
+        assert_eq!(Day(-1).midnight(), Timestamp(-MILLIS_PER_DAY));
     }
 }

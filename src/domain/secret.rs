@@ -19,6 +19,10 @@ pub struct NumberHash(pub [u8; 32]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionKey(pub [u8; 32]);
 
+/// SHA-256 of a link token. The token itself is known to the primary, and to whom it gives it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LinkTokenHash(pub [u8; 32]);
+
 /// Bytes encrypted and authenticated under a key that is not in the database.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed(pub Vec<u8>);
@@ -32,4 +36,4 @@ macro_rules! opaque_debug {
         }
     )*};
 }
-opaque_debug!(SecretVerifier, NumberHash, SessionKey, Sealed);
+opaque_debug!(SecretVerifier, NumberHash, SessionKey, LinkTokenHash, Sealed);

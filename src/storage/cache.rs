@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use moka::sync::Cache;
+use tokio::sync::broadcast;
 
 use crate::domain::{Account, Aci, Pni, ServiceId};
 
@@ -24,7 +25,12 @@ pub struct AccountCache {
     pnis: Cache<Pni, Aci>,
     /// Raised by every [`Self::forget`]. A read that began before must not be kept after.
     forgotten: AtomicU64,
+    /// Whoever was forgotten last, or everyone.
+    changes: broadcast::Sender<Option<Aci>>,
 }
+
+/// Changes of accounts from some moment on.
+pub struct Changes(broadcast::Receiver<Option<Aci>>);
 
 impl AccountCache {
     /// Holds at most `capacity` accounts.
@@ -36,6 +42,7 @@ impl AccountCache {
             entries,
             pnis,
             forgotten: AtomicU64::new(0),
+            changes: broadcast::Sender::new(CHANGES),
         }
     }
 
@@ -71,18 +78,79 @@ impl AccountCache {
         Ok(account)
     }
 
+    /// Those of the accounts that exist, at most [`LEASE`] old, in any order; the rest is read in one go.
+    pub async fn find_all(&self, ids: &[ServiceId]) -> Result<Vec<Arc<Account>>, StorageError> {
+        let mut found = Vec::with_capacity(ids.len());
+        let mut unknown = Vec::new();
+        for id in ids {
+            let aci = match id {
+                ServiceId::Aci(aci) => Some(*aci),
+                ServiceId::Pni(pni) => self.pnis.get(pni),
+            };
+            match aci.and_then(|aci| self.entries.get(&aci)) {
+                Some(account) => found.push(account),
+                None => unknown.push(*id),
+            }
+        }
+        if !unknown.is_empty() {
+            found.extend(self.find_all_fresh(&unknown).await?);
+        }
+        Ok(found)
+    }
+
+    /// Those of the accounts that exist, as they are in storage now, in any order.
+    pub async fn find_all_fresh(&self, ids: &[ServiceId]) -> Result<Vec<Arc<Account>>, StorageError> {
+        let before = self.forgotten.load(Ordering::Acquire);
+        let accounts: Vec<_> = self.store.find_all(ids).await?.into_iter().map(Arc::new).collect();
+        for account in &accounts {
+            self.pnis.insert(account.pni, account.aci);
+            self.entries.insert(account.aci, Arc::clone(account));
+        }
+        // As in `find_fresh`: insert, then look.
+        if self.forgotten.load(Ordering::Acquire) != before {
+            for account in &accounts {
+                self.entries.invalidate(&account.aci);
+            }
+        }
+        Ok(accounts)
+    }
+
     /// Drops what is remembered of an account. To be called after every write to it.
     pub fn forget(&self, aci: Aci) {
         self.forgotten.fetch_add(1, Ordering::AcqRel);
         self.entries.invalidate(&aci);
+        // An error only says that nobody waits.
+        let _ = self.changes.send(Some(aci));
     }
 
     /// Drops everything: hints may have been missed.
     pub fn forget_all(&self) {
         self.forgotten.fetch_add(1, Ordering::AcqRel);
         self.entries.invalidate_all();
+        let _ = self.changes.send(None);
+    }
+
+    /// The changes of which this node learns from now on, its own and those that others hint at.
+    pub fn changes(&self) -> Changes {
+        Changes(self.changes.subscribe())
     }
 }
+
+impl Changes {
+    /// Returns once the account may have changed.
+    pub async fn of(&mut self, aci: Aci) {
+        loop {
+            match self.0.recv().await {
+                Ok(Some(other)) if other != aci => {}
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
+                Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// Changes that may wait for somebody who waits for one; whoever is slower takes it that the own account was among them.
+const CHANGES: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -104,6 +172,7 @@ mod tests {
             access,
             discoverable: false,
             recovery: None,
+            lock: crate::domain::LockUpdate::Keep,
         };
         assert!(
             database

@@ -3,10 +3,15 @@
 //! The properties are written once, against the traits; a macro per trait makes each of them a test of a backend, so that
 //! a failure reads `storage::postgres::queue::tests::acknowledging_twice_is_harmless`.
 
+pub(crate) mod account_data;
 pub(crate) mod accounts;
+pub(crate) mod attachments;
+pub(crate) mod devices;
 pub(crate) mod fixtures;
 pub(crate) mod keys;
+pub(crate) mod profiles;
 pub(crate) mod queue;
+pub(crate) mod usernames;
 
 /// Makes tests of the named properties, on databases that `$open` provides.
 macro_rules! suite {
@@ -24,8 +29,10 @@ macro_rules! account_store_suite {
         $crate::storage::conformance::suite! { $open, accounts:
             answers_a_ping
             pins_the_first_pepper
+            pins_the_first_trust_root
             finds_what_was_registered
             finds_nobody_where_there_is_nobody
+            finds_many_at_once
             a_taken_number_is_answered_with_its_account
             registering_again_keeps_both_ids
             registering_again_drops_the_rest
@@ -48,6 +55,28 @@ macro_rules! account_store_suite {
     };
 }
 
+macro_rules! device_store_suite {
+    ($open:path) => {
+        $crate::storage::conformance::suite! { $open, devices:
+            an_offer_is_found_until_it_expires_or_is_taken_up
+            an_offer_by_a_device_that_is_gone_is_not_made
+            an_account_has_few_open_offers_and_the_newest_stay
+            a_linked_device_is_whole
+            an_offer_is_taken_up_once_under_concurrency
+            links_at_once_never_pass_the_limit_nor_share_an_id
+            an_offer_of_another_account_links_nothing
+            registering_again_withdraws_offers_and_drops_linked_devices
+            removing_a_device_under_fire_leaves_nothing
+            only_linked_devices_are_removed_and_only_by_who_is_still_there
+            what_a_replaced_device_asks_for_does_not_happen
+            changes_touch_what_they_name
+            idle_linked_devices_go_in_batches_and_primaries_stay
+            devices_that_are_connected_are_seen
+            expired_offers_are_dropped_and_counted
+        }
+    };
+}
+
 macro_rules! key_store_suite {
     ($open:path) => {
         $crate::storage::conformance::suite! { $open, keys:
@@ -65,6 +94,43 @@ macro_rules! key_store_suite {
             a_device_without_signed_keys_is_left_out
             the_namespaces_are_separate
             counts_are_per_device
+        }
+    };
+}
+
+macro_rules! profile_store_suite {
+    ($open:path) => {
+        $crate::storage::conformance::suite! { $open, profiles:
+            a_profile_is_found_under_its_version_alone
+            writing_a_version_again_replaces_all_of_it
+            a_picture_is_kept_replaced_and_cleared
+            the_versions_written_last_are_kept
+            concurrent_writers_leave_no_more_than_the_limit
+            accounts_do_not_share_the_limit
+            a_device_that_is_gone_writes_nothing
+            registering_again_drops_the_profiles
+            deleting_the_account_drops_the_profiles
+        }
+    };
+}
+
+macro_rules! attachment_store_suite {
+    ($open:path) => {
+        $crate::storage::conformance::suite! { $open, attachments:
+            an_upload_is_found_as_it_stands
+            the_last_byte_completes_it
+            a_length_that_comes_last_completes_it_too
+            only_the_latest_turn_writes
+            of_segments_at_one_place_one_is_taken
+            a_budget_is_not_overdrawn_by_many_at_once
+            an_upload_is_taken_from_the_budget_once
+            what_the_budget_does_not_allow_changes_nothing
+            too_many_segments_are_an_answer
+            an_open_upload_is_gone_when_its_time_has_come
+            an_attachment_is_gone_on_its_day
+            what_was_removed_is_cleared_and_forgotten
+            expiry_goes_in_batches
+            an_upload_goes_on_at_another_node
         }
     };
 }
@@ -101,4 +167,52 @@ macro_rules! envelope_queue_suite {
     };
 }
 
-pub(crate) use {account_store_suite, envelope_queue_suite, key_store_suite, suite};
+macro_rules! username_store_suite {
+    ($open:path) => {
+        $crate::storage::conformance::suite! { $open, usernames:
+            a_confirmed_name_is_found_with_its_link
+            the_first_name_that_is_to_be_had_is_reserved
+            a_reservation_replaces_the_one_before
+            a_reservation_lives_for_minutes
+            only_a_reserved_name_is_confirmed
+            confirming_again_changes_nothing
+            a_new_name_gives_up_the_old_one_and_its_link
+            a_name_given_up_is_held_for_its_owner
+            a_hold_ends_on_its_day
+            names_of_a_deleted_account_are_held_for_nobody
+            registering_again_keeps_the_name
+            one_account_cannot_hold_any_number_of_names
+            a_link_changes_its_handle_unless_it_is_kept
+            a_name_asked_for_at_once_has_one_owner
+            one_account_asking_at_once_has_one_reservation
+            a_name_of_an_account_that_goes_meanwhile_is_nobodys
+        }
+    };
+}
+
+macro_rules! account_data_store_suite {
+    ($open:path) => {
+        $crate::storage::conformance::suite! { $open, account_data:
+            a_value_is_found_as_it_was_written
+            a_write_needs_the_version_it_replaces
+            versions_never_repeat
+            a_batch_takes_place_whole_or_not_at_all
+            one_account_never_sees_anothers_entries
+            changes_are_listed_since_a_revision
+            a_list_comes_in_parts
+            deletions_are_forgotten_in_their_order
+            a_whole_list_in_parts_is_not_sent_back_to_its_beginning
+            a_revision_that_never_was_starts_the_list_over
+            keys_and_bytes_are_limited
+            of_many_writers_one_wins_each_version
+            many_writers_do_not_exceed_the_limits_together
+            entries_go_with_their_account
+            an_account_that_goes_meanwhile_leaves_no_entries
+        }
+    };
+}
+
+pub(crate) use {
+    account_data_store_suite, account_store_suite, attachment_store_suite, device_store_suite, envelope_queue_suite,
+    key_store_suite, profile_store_suite, suite, username_store_suite,
+};

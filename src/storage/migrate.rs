@@ -303,7 +303,14 @@ macro_rules! embedded {
         }
     };
 }
-embedded!(1 "0001" "initial");
+embedded!(
+    1 "0001" "initial",
+    2 "0002" "linked_devices",
+    3 "0003" "usernames",
+    4 "0004" "profiles",
+    5 "0005" "attachments",
+    6 "0006" "account_data"
+);
 
 /// Where the driver records applied migrations.
 const TABLE: &str = "_sqlx_migrations";
@@ -354,7 +361,7 @@ mod tests {
             database
                 .execute(
                     "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-                     SELECT 9999, description, success, checksum, 0 FROM _sqlx_migrations",
+                     SELECT 9999, description, success, checksum, 0 FROM _sqlx_migrations WHERE version = 1",
                 )
                 .await;
             assert!(matches!(check(at).await, Err(OpenError::Newer { found: 9999, .. })));

@@ -7,19 +7,25 @@ pub mod migrate;
 pub mod postgres;
 pub mod sqlite;
 
+mod account_data;
+mod attachments;
 mod cache;
 #[cfg(test)]
 pub(crate) mod conformance;
+mod devices;
 mod error;
 mod ledger;
 mod open;
+mod profiles;
 mod rows;
 #[cfg(test)]
 pub(crate) mod testing;
+mod usernames;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use keys_schema::EcPublicKey;
 
 use crate::domain::{
     Account, Aci, AttributesUpdate, Batch, BundleSelector, Day, Enqueued, Head, IdentityKind, KeyCount, KeyUpload,
@@ -27,19 +33,34 @@ use crate::domain::{
     SignedKeys, TakenBundles, Timestamp, VerificationSession,
 };
 
-pub use cache::AccountCache;
+pub use account_data::AccountDataStore;
+pub use attachments::AttachmentStore;
+pub use cache::{AccountCache, Changes};
+pub use devices::{DeviceStore, OPEN_OFFERS};
 pub use error::StorageError;
 pub use open::OpenError;
+pub use profiles::ProfileStore;
+pub use usernames::UsernameStore;
 
 /// One backend, as the rest of the server sees it.
 #[derive(Clone)]
 pub struct Storage {
     /// Accounts, devices, verification sessions.
     pub accounts: Arc<dyn AccountStore>,
+    /// Linked devices, and what devices change about their account.
+    pub devices: Arc<dyn DeviceStore>,
     /// Prekeys.
     pub keys: Arc<dyn KeyStore>,
+    /// Attachments.
+    pub attachments: Arc<dyn AttachmentStore>,
     /// Envelopes.
     pub queue: Arc<dyn EnvelopeQueue>,
+    /// User names.
+    pub usernames: Arc<dyn UsernameStore>,
+    /// What accounts keep for their own devices.
+    pub account_data: Arc<dyn AccountDataStore>,
+    /// Profiles.
+    pub profiles: Arc<dyn ProfileStore>,
 }
 
 /// Accounts, devices and the verification sessions from which accounts come.
@@ -56,11 +77,21 @@ pub trait AccountStore: Send + Sync {
     /// the one whose numbers are stored is recognised by that.
     async fn pin_pepper(&self, check: [u8; 32]) -> Result<bool, StorageError>;
 
+    /// The public trust root of sealed sender that was pinned, if one was.
+    async fn trust_root(&self) -> Result<Option<EcPublicKey>, StorageError>;
+
+    /// Remembers the first public trust root it is ever given, and says whether `key` equals it: clients pin one, so all
+    /// nodes must have the same.
+    async fn pin_trust_root(&self, key: &EcPublicKey) -> Result<bool, StorageError>;
+
     /// Creates the account, or starts the number's account over; all of it or nothing.
     async fn register(&self, registration: &Registration) -> Result<Registered, StorageError>;
 
     /// The account of that id, with its devices by device id.
     async fn find(&self, id: &ServiceId) -> Result<Option<Account>, StorageError>;
+
+    /// Those of the accounts that exist, in any order, each once.
+    async fn find_all(&self, ids: &[ServiceId]) -> Result<Vec<Account>, StorageError>;
 
     /// The account of that number.
     async fn find_by_number(&self, number: &NumberHash) -> Result<Option<Aci>, StorageError>;

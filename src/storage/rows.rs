@@ -9,14 +9,14 @@ use keys_schema::{
 };
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row};
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 use uuid::Uuid;
 
 use super::StorageError;
 use crate::domain::{
-    Account, Capabilities, Day, Device, DeviceId, DeviceName, IdentityKind, KyberSource, MailboxId, NumberHash,
-    PreKeyBundle, RegistrationId, Sealed, SecretVerifier, SessionKey, SignedKeys, Timestamp, UnidentifiedAccess,
-    VerificationSession,
+    Account, Attachment, AttachmentName, Avatar, Capabilities, CreatedAt, Day, Device, DeviceId, DeviceName,
+    IdentityKind, KyberSource, LinkOffer, LinkTokenHash, MailboxId, NumberHash, PreKeyBundle, Profile, RegistrationId,
+    Sealed, SecretVerifier, Segment, SessionKey, SignedKeys, Timestamp, UnidentifiedAccess, VerificationSession,
 };
 
 macro_rules! rows {
@@ -48,6 +48,8 @@ rows! {
         discoverable: bool,
         recovery_salt: Option<Vec<u8>>,
         recovery_hash: Option<Vec<u8>>,
+        lock_salt: Option<Vec<u8>>,
+        lock_hash: Option<Vec<u8>>,
     }
     DeviceRow {
         device_id: i16,
@@ -61,6 +63,13 @@ rows! {
         fetches_messages: bool,
         capabilities: i64,
         last_seen: i32,
+        created_at: Option<Vec<u8>>,
+    }
+    OfferRow {
+        key: Vec<u8>,
+        aci: Uuid,
+        sealed_number: Vec<u8>,
+        expires: i64,
     }
     SessionRow {
         key: Vec<u8>,
@@ -83,6 +92,24 @@ rows! {
         device_id: i16,
         registration_id: i32,
     }
+    ProfileRow {
+        commitment: Vec<u8>,
+        name: Vec<u8>,
+        about: Option<Vec<u8>>,
+        about_emoji: Option<Vec<u8>>,
+        payment_address: Option<Vec<u8>>,
+        phone_number_sharing: Option<Vec<u8>>,
+        avatar: Option<String>,
+    }
+    UploadRow {
+        state: i16,
+        length: Option<i64>,
+        stored: i64,
+        charged: i64,
+        turn: i64,
+        drop_at: Option<i64>,
+        expires: Option<i32>,
+    }
     EcRow {
         key_id: i64,
         key: Vec<u8>,
@@ -92,6 +119,39 @@ rows! {
         key: Vec<u8>,
         signature: Vec<u8>,
     }
+}
+
+/// The size of an attachment beside start, length and tag of one of its segments, if it has any.
+pub(super) type SegmentRow = (i64, Option<i64>, Option<i64>, Option<i64>);
+
+/// One attachment from its size and the rows of its segments; `None` if there are no rows.
+pub(super) fn attachment(rows: Vec<SegmentRow>) -> Result<Option<Attachment>, StorageError> {
+    let Some((length, ..)) = rows.first() else {
+        return Ok(None);
+    };
+    let size = |bytes: i64, column| u64::try_from(bytes).map_err(|_| corrupt("attachment_segments", column));
+    let mut attachment = Attachment {
+        length: size(*length, "length")?,
+        segments: Vec::with_capacity(rows.len()),
+    };
+    for row in rows {
+        // An attachment of no bytes has no segments.
+        if let (_, Some(start), Some(length), Some(tag)) = row {
+            attachment.segments.push(Segment {
+                start: size(start, "start")?,
+                length: size(length, "length")?,
+                tag,
+            });
+        }
+    }
+    Ok(Some(attachment))
+}
+
+/// Names of attachments as they are stored.
+pub(super) fn names(rows: &[Vec<u8>]) -> Result<Vec<AttachmentName>, StorageError> {
+    rows.iter()
+        .map(|name| Ok(AttachmentName(array(name, "attachments", "name")?)))
+        .collect()
 }
 
 /// One account from the rows of its join with `devices`; `None` if there are none.
@@ -121,8 +181,39 @@ where
             }),
             _ => None,
         },
+        lock: match (account.lock_salt, account.lock_hash) {
+            (Some(salt), Some(hash)) => Some(SecretVerifier {
+                salt: array(&salt, "accounts", "lock_salt")?,
+                hash: array(&hash, "accounts", "lock_hash")?,
+            }),
+            _ => None,
+        },
         devices: devices.collect::<Result<_, StorageError>>()?,
     }))
+}
+
+/// Several accounts from the rows of their join with `devices`, in which the rows of an account are neighbours.
+pub(super) fn accounts<R>(rows: &[R]) -> Result<Vec<Account>, StorageError>
+where
+    R: Row,
+    for<'r> AccountRow: FromRow<'r, R>,
+    for<'r> DeviceRow: FromRow<'r, R>,
+    for<'a> &'a str: ColumnIndex<R>,
+    for<'r> Uuid: Decode<'r, R::Database> + Type<R::Database>,
+{
+    let mut accounts = Vec::new();
+    let mut rest = rows;
+    while let Some(first) = rest.first() {
+        let aci: Uuid = first.try_get("aci")?;
+        let mut own = 1;
+        while own < rest.len() && rest[own].try_get::<Uuid, _>("aci")? == aci {
+            own += 1;
+        }
+        let (rows, others) = rest.split_at(own);
+        accounts.extend(account(rows)?);
+        rest = others;
+    }
+    Ok(accounts)
 }
 
 impl DeviceRow {
@@ -146,6 +237,21 @@ impl DeviceRow {
                 u32::try_from(self.capabilities).map_err(|_| corrupt("devices", "capabilities"))?,
             ),
             last_seen: Day(self.last_seen),
+            created_at: match self.created_at {
+                Some(sealed) => Some(CreatedAt(array(&sealed, "devices", "created_at")?)),
+                None => None,
+            },
+        })
+    }
+}
+
+impl OfferRow {
+    pub(super) fn into_offer(self) -> Result<LinkOffer, StorageError> {
+        Ok(LinkOffer {
+            key: LinkTokenHash(array(&self.key, "link_offers", "key")?),
+            aci: Aci::new(self.aci),
+            sealed_number: Sealed(self.sealed_number),
+            expires: Timestamp(self.expires),
         })
     }
 }
@@ -188,6 +294,20 @@ impl SignedRow {
     }
 }
 
+impl ProfileRow {
+    pub(super) fn into_profile(self) -> Result<Profile, StorageError> {
+        Ok(Profile {
+            commitment: array(&self.commitment, "profiles", "commitment")?,
+            name: self.name.into(),
+            about: self.about.map(Into::into),
+            about_emoji: self.about_emoji.map(Into::into),
+            payment_address: self.payment_address.map(Into::into),
+            phone_number_sharing: self.phone_number_sharing.map(Into::into),
+            avatar: self.avatar.map(Avatar),
+        })
+    }
+}
+
 impl EcRow {
     pub(super) fn into_key(self) -> Result<EcPreKey, StorageError> {
         const TABLE: &str = "one_time_ec_keys";
@@ -226,6 +346,10 @@ pub(super) fn bundle(
 }
 
 /// The identity key of a namespace.
+pub(super) fn trust_root(bytes: &[u8]) -> Result<EcPublicKey, StorageError> {
+    parsed(EcPublicKey::parse(bytes), "settings", "value")
+}
+
 pub(super) fn identity(bytes: &[u8], kind: IdentityKind) -> Result<IdentityKey, StorageError> {
     let column = match kind {
         IdentityKind::Aci => "aci_identity",
@@ -255,7 +379,7 @@ fn kyber(row: KyberRow, table: &'static str) -> Result<KyberPreKey, StorageError
     })
 }
 
-fn device_id(id: i16) -> Result<DeviceId, StorageError> {
+pub(super) fn device_id(id: i16) -> Result<DeviceId, StorageError> {
     let id = u64::try_from(id).map_err(|_| corrupt("devices", "device_id"))?;
     DeviceId::new(id).map_err(|_| corrupt("devices", "device_id"))
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::fixtures::{aci, add_second_device, ec_key, identity, pni, primary, register, registration, signed_keys};
 use crate::domain::{
-    Account, AttributesUpdate, Capabilities, Day, DeviceId, DeviceName, IdentityKind, KeyUpload, MailboxId, NumberHash,
-    ProtocolAddress, QueueLimits, Registered, Sealed, SecretVerifier, ServiceId, SessionKey, Timestamp,
+    Account, AttributesUpdate, Capabilities, Day, DeviceId, DeviceName, IdentityKind, KeyUpload, LockUpdate, MailboxId,
+    NumberHash, ProtocolAddress, QueueLimits, Registered, Sealed, SecretVerifier, ServiceId, SessionKey, Timestamp,
     UnidentifiedAccess, VerificationSession,
 };
 use crate::storage::AccountStore;
@@ -36,6 +36,7 @@ fn update() -> AttributesUpdate {
             salt: [8; 16],
             hash: [8; 32],
         }),
+        lock: LockUpdate::Keep,
     }
 }
 
@@ -59,6 +60,18 @@ pub(crate) async fn pins_the_first_pepper(database: &TestDatabase) {
     assert!(accounts.pin_pepper([1; 32]).await.unwrap());
     assert!(!accounts.pin_pepper([2; 32]).await.unwrap());
     assert!(database.another().await.accounts.pin_pepper([1; 32]).await.unwrap());
+}
+
+pub(crate) async fn pins_the_first_trust_root(database: &TestDatabase) {
+    let accounts = accounts(database);
+    let key = |n: u8| keys_schema::PrivateKey::from_bytes(&[n; 32]).public_key();
+    assert!(accounts.trust_root().await.unwrap().is_none());
+    assert!(accounts.pin_trust_root(&key(10)).await.unwrap());
+    assert!(!accounts.pin_trust_root(&key(20)).await.unwrap());
+    let another = database.another().await.accounts;
+    assert!(another.pin_trust_root(&key(10)).await.unwrap());
+    assert!(another.trust_root().await.unwrap() == Some(key(10)));
+    assert!(another.pin_pepper([1; 32]).await.unwrap(), "each pin is for itself");
 }
 
 pub(crate) async fn finds_what_was_registered(database: &TestDatabase) {
@@ -112,6 +125,33 @@ pub(crate) async fn finds_nobody_where_there_is_nobody(database: &TestDatabase) 
         assert!(accounts.find(&id).await.unwrap().is_none());
     }
     assert!(accounts.find_by_number(&NumberHash([9; 32])).await.unwrap().is_none());
+}
+
+pub(crate) async fn finds_many_at_once(database: &TestDatabase) {
+    for n in 1..=4 {
+        register(database, n, i64::from(n) * 10).await;
+    }
+    add_second_device(database).await;
+    let ids = [
+        ServiceId::Aci(aci(1)),
+        ServiceId::Pni(pni(1)),
+        ServiceId::Aci(aci(2)),
+        ServiceId::Pni(pni(3)),
+        ServiceId::Aci(aci(200)),
+        ServiceId::Pni(pni(201)),
+        // An id of one kind says nothing about the other.
+        ServiceId::Pni(keys_schema::Pni::new(*aci(4).as_uuid())),
+    ];
+    let mut found = accounts(database).find_all(&ids).await.unwrap();
+    found.sort_by_key(|account| *account.aci.as_uuid());
+    let mut expected = [aci(1), aci(2), aci(3)];
+    expected.sort_by_key(|aci| *aci.as_uuid());
+    assert_eq!(found.iter().map(|account| account.aci).collect::<Vec<_>>(), expected);
+    for account in &found {
+        let devices: Vec<_> = account.devices.iter().map(|device| device.id.get()).collect();
+        assert_eq!(devices, if account.aci == aci(1) { vec![1, 2] } else { vec![1] });
+    }
+    assert!(accounts(database).find_all(&[]).await.unwrap().is_empty());
 }
 
 pub(crate) async fn a_taken_number_is_answered_with_its_account(database: &TestDatabase) {

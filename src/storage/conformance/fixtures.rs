@@ -6,9 +6,11 @@ use keys_schema::{
 use uuid::Uuid;
 
 use crate::domain::{
-    Account, Capabilities, Day, Device, DeviceId, DeviceName, MailboxId, NumberHash, ProtocolAddress, Registration,
-    RegistrationId, Sealed, SecretVerifier, SignedKeys, UnidentifiedAccess,
+    Account, Actor, Capabilities, CreatedAt, Day, Device, DeviceId, DeviceLink, DeviceName, LinkOffer, LinkTokenHash,
+    Linked, MailboxId, NumberHash, ProtocolAddress, Registration, RegistrationId, Sealed, SecretVerifier, ServiceId,
+    SignedKeys, Timestamp, UnidentifiedAccess,
 };
+use crate::storage::Storage;
 use crate::storage::testing::TestDatabase;
 
 /// The registration of account `n` with number `n`. Each call of one `n` differs in nothing; `mailbox` names its queue.
@@ -30,6 +32,7 @@ pub(crate) fn registration(n: u8, mailbox: i64) -> Registration {
             salt: [n; 16],
             hash: [n; 32],
         }),
+        lock: None,
         device: device(n, mailbox),
     }
 }
@@ -45,6 +48,7 @@ pub(crate) fn account(n: u8, mailbox: i64) -> Account {
         access: registration.access,
         discoverable: registration.discoverable,
         recovery: registration.recovery,
+        lock: registration.lock,
         devices: vec![registration.device],
     }
 }
@@ -64,6 +68,7 @@ pub(crate) fn device(n: u8, mailbox: i64) -> Device {
         fetches_messages: true,
         capabilities: Capabilities::from_names([("spqr", true)]),
         last_seen: Day(20_000),
+        created_at: Some(CreatedAt([n; 57])),
     }
 }
 
@@ -78,20 +83,59 @@ pub(crate) async fn register(database: &TestDatabase, n: u8, mailbox: i64) -> Pr
     primary(n)
 }
 
-/// Adds device 2 to account 1, with mailbox 1002 and without keys, as a later release would.
+/// Links device 2 to account 1, with mailbox 1002.
 pub(crate) async fn add_second_device(database: &TestDatabase) -> ProtocolAddress {
-    database
-        .execute("INSERT INTO mailboxes (id, last_seq, envelopes, bytes) VALUES (1002, 0, 0, 0)")
-        .await;
-    database
-        .execute(
-            "INSERT INTO devices SELECT aci, 2, 1002, 77, 78, name, credential_salt, credential_hash, sealed_number, \
-             fetches_messages, capabilities, last_seen FROM devices WHERE registration_id = 2",
-        )
-        .await;
+    let Storage { accounts, devices, .. } = database.storage();
+    let account = accounts.find(&ServiceId::Aci(aci(1))).await.unwrap().unwrap();
+    let by = actor(1, account.devices[0].mailbox.0);
+    assert!(devices.offer(&offer(1, 1_000), &by).await.unwrap());
+    assert_eq!(
+        devices.link(&device_link(1, 2, 1002), Timestamp(0)).await.unwrap(),
+        Linked::Done
+    );
+    linked(1, 2)
+}
+
+/// Account `n`'s primary, which [`register`] made with that mailbox.
+pub(crate) fn actor(n: u8, mailbox: i64) -> Actor {
+    Actor {
+        address: primary(n),
+        mailbox: MailboxId(mailbox),
+    }
+}
+
+/// An offer of account `n`, found by `n`.
+pub(crate) fn offer(n: u8, expires: i64) -> LinkOffer {
+    LinkOffer {
+        key: LinkTokenHash([n; 32]),
+        aci: aci(n),
+        sealed_number: Sealed(vec![n; 40]),
+        expires: Timestamp(expires),
+    }
+}
+
+/// Takes up [`offer`] `n` with that device and mailbox.
+pub(crate) fn device_link(n: u8, id: u64, mailbox: i64) -> DeviceLink {
+    DeviceLink {
+        offer: LinkTokenHash([n; 32]),
+        aci: aci(n),
+        device: Device {
+            id: DeviceId::new(id).unwrap(),
+            registration_id: RegistrationId::new(75 + id).unwrap(),
+            pni_registration_id: RegistrationId::new(76 + id).unwrap(),
+            ..device(n, mailbox)
+        },
+        aci_keys: signed_keys(n, 201),
+        pni_keys: signed_keys(n, 301),
+        max_devices: 6,
+        remembered_until: Timestamp(100_000),
+    }
+}
+
+pub(crate) fn linked(n: u8, id: u64) -> ProtocolAddress {
     ProtocolAddress {
-        aci: aci(1),
-        device_id: DeviceId::new(2).unwrap(),
+        aci: aci(n),
+        device_id: DeviceId::new(id).unwrap(),
     }
 }
 

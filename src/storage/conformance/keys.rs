@@ -260,6 +260,8 @@ pub(crate) async fn nobody_has_no_bundles(database: &TestDatabase) {
 pub(crate) async fn a_device_without_signed_keys_is_left_out(database: &TestDatabase) {
     let (keys, _) = keys(database).await;
     let second = add_second_device(database).await;
+    // A link brings them; only damage takes them away.
+    database.execute("DELETE FROM signed_keys WHERE device_id = 2").await;
     let SignedUpload(signed) = SignedUpload::new(5);
     let incomplete = KeyUpload {
         last_resort: None,

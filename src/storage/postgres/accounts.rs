@@ -5,14 +5,16 @@
 //! that transactions wait for one another and rarely deadlock; the few that do are tried again.
 
 use async_trait::async_trait;
+use keys_schema::EcPublicKey;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{PgConnection, Postgres};
 
 use super::keys::publish;
 use super::{Database, retrying};
 use crate::domain::{
-    Account, Aci, AttributesUpdate, Day, IdentityKind, KeyUpload, MAX_ATTEMPTS, MailboxId, NumberHash, Pni,
-    ProtocolAddress, Registered, Registration, ServiceId, SessionKey, SignedKeys, Timestamp, VerificationSession,
+    Account, Aci, AttributesUpdate, Day, Device, IdentityKind, KeyUpload, LockUpdate, MAX_ATTEMPTS, MailboxId,
+    NumberHash, Pni, ProtocolAddress, Registered, Registration, SecretVerifier, ServiceId, SessionKey, SignedKeys,
+    Timestamp, VerificationSession,
 };
 use crate::storage::rows::{self, SessionRow};
 use crate::storage::{AccountStore, StorageError};
@@ -52,7 +54,14 @@ impl PgAccounts {
                 None => return Err(vanished()),
             }
         };
-        insert_device(&mut tx, registration).await?;
+        insert_device(
+            &mut tx,
+            registration.aci,
+            &registration.device,
+            &registration.aci_keys,
+            &registration.pni_keys,
+        )
+        .await?;
         tx.commit().await?;
         Ok(registered)
     }
@@ -66,6 +75,9 @@ impl PgAccounts {
             .bind(update.discoverable)
             .bind(update.recovery.as_ref().map(|recovery| recovery.salt.as_slice()))
             .bind(update.recovery.as_ref().map(|recovery| recovery.hash.as_slice()))
+            .bind(matches!(update.lock, LockUpdate::Keep))
+            .bind(lock(&update.lock).map(|lock| lock.salt.as_slice()))
+            .bind(lock(&update.lock).map(|lock| lock.hash.as_slice()))
             .execute(&mut *tx)
             .await?;
         let updated = sqlx::query(UPDATE_DEVICE)
@@ -125,6 +137,26 @@ impl AccountStore for PgAccounts {
         Ok(pinned == check)
     }
 
+    #[tracing::instrument(name = "db.accounts.trust_root", level = "debug", skip_all)]
+    async fn trust_root(&self) -> Result<Option<EcPublicKey>, StorageError> {
+        let pinned: Option<Vec<u8>> = sqlx::query_scalar(PINNED_TRUST_ROOT)
+            .fetch_optional(&self.database.pool)
+            .await?;
+        pinned.map(|key| rows::trust_root(&key)).transpose()
+    }
+
+    #[tracing::instrument(name = "db.accounts.pin_trust_root", level = "debug", skip_all)]
+    async fn pin_trust_root(&self, key: &EcPublicKey) -> Result<bool, StorageError> {
+        let mut tx = self.database.begin().await?;
+        sqlx::query(PIN_TRUST_ROOT)
+            .bind(key.serialized())
+            .execute(&mut *tx)
+            .await?;
+        let pinned: Vec<u8> = sqlx::query_scalar(PINNED_TRUST_ROOT).fetch_one(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(pinned == key.serialized())
+    }
+
     #[tracing::instrument(name = "db.accounts.register", level = "debug", skip_all)]
     async fn register(&self, registration: &Registration) -> Result<Registered, StorageError> {
         retrying!(self.try_register(registration).await)
@@ -138,6 +170,18 @@ impl AccountStore for PgAccounts {
             .fetch_all(&self.database.pool)
             .await?;
         rows::account(&rows)
+    }
+
+    #[tracing::instrument(name = "db.accounts.find_all", level = "debug", skip_all)]
+    async fn find_all(&self, ids: &[ServiceId]) -> Result<Vec<Account>, StorageError> {
+        let (pnis, acis): (Vec<_>, Vec<_>) = ids.iter().partition(|id| id.is_pni());
+        let uuids = |ids: Vec<&ServiceId>| ids.into_iter().map(|id| *id.as_uuid()).collect::<Vec<_>>();
+        let rows: Vec<PgRow> = sqlx::query(FIND_ALL)
+            .bind(uuids(acis))
+            .bind(uuids(pnis))
+            .fetch_all(&self.database.pool)
+            .await?;
+        rows::accounts(&rows)
     }
 
     #[tracing::instrument(name = "db.accounts.find_by_number", level = "debug", skip_all)]
@@ -252,12 +296,20 @@ async fn insert_account(db: &mut PgConnection, registration: &Registration) -> R
 
 async fn restart_account(db: &mut PgConnection, registration: &Registration) -> Result<(), StorageError> {
     with_account(sqlx::query(RESTART_ACCOUNT), registration)
+        .execute(&mut *db)
+        .await?;
+    sqlx::query(WITHDRAW_OFFERS)
+        .bind(registration.aci.as_uuid())
+        .execute(&mut *db)
+        .await?;
+    sqlx::query(DELETE_PROFILES)
+        .bind(registration.aci.as_uuid())
         .execute(db)
         .await?;
     Ok(())
 }
 
-/// Binds $1 to $8, which the two statements have in common.
+/// Binds $1 to $10, which the two statements have in common.
 fn with_account<'q>(statement: AccountQuery<'q>, registration: &'q Registration) -> AccountQuery<'q> {
     statement
         .bind(registration.aci.as_uuid())
@@ -274,19 +326,26 @@ fn with_account<'q>(statement: AccountQuery<'q>, registration: &'q Registration)
         .bind(registration.discoverable)
         .bind(registration.recovery.as_ref().map(|recovery| recovery.salt.as_slice()))
         .bind(registration.recovery.as_ref().map(|recovery| recovery.hash.as_slice()))
+        .bind(registration.lock.as_ref().map(|lock| lock.salt.as_slice()))
+        .bind(registration.lock.as_ref().map(|lock| lock.hash.as_slice()))
 }
 
 type AccountQuery<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
 
-/// Device 1 with its mailbox and its keys.
-async fn insert_device(db: &mut PgConnection, registration: &Registration) -> Result<(), StorageError> {
-    let device = &registration.device;
+/// A device with its mailbox and its keys.
+pub(super) async fn insert_device(
+    db: &mut PgConnection,
+    aci: Aci,
+    device: &Device,
+    aci_keys: &SignedKeys,
+    pni_keys: &SignedKeys,
+) -> Result<(), StorageError> {
     sqlx::query(INSERT_MAILBOX)
         .bind(device.mailbox.0)
         .execute(&mut *db)
         .await?;
     sqlx::query(INSERT_DEVICE)
-        .bind(registration.aci.as_uuid())
+        .bind(aci.as_uuid())
         .bind(i16::from(device.id.get()))
         .bind(device.mailbox.0)
         .bind(i32::from(device.registration_id.get()))
@@ -298,14 +357,22 @@ async fn insert_device(db: &mut PgConnection, registration: &Registration) -> Re
         .bind(device.fetches_messages)
         .bind(i64::from(device.capabilities.bits()))
         .bind(device.last_seen.0)
+        .bind(device.created_at.as_ref().map(|sealed| sealed.0.as_slice()))
         .execute(&mut *db)
         .await?;
     let address = ProtocolAddress {
-        aci: registration.aci,
+        aci,
         device_id: device.id,
     };
-    publish(db, address, IdentityKind::Aci, &upload(&registration.aci_keys)).await?;
-    publish(db, address, IdentityKind::Pni, &upload(&registration.pni_keys)).await
+    publish(db, address, IdentityKind::Aci, &upload(aci_keys)).await?;
+    publish(db, address, IdentityKind::Pni, &upload(pni_keys)).await
+}
+
+fn lock(update: &LockUpdate) -> Option<&SecretVerifier> {
+    match update {
+        LockUpdate::Keep => None,
+        LockUpdate::Set(lock) => lock.as_ref(),
+    }
 }
 
 fn upload(keys: &SignedKeys) -> KeyUpload {
@@ -322,36 +389,48 @@ async fn drop_devices(db: &mut PgConnection, aci: Aci) -> Result<Vec<MailboxId>,
         .bind(aci.as_uuid())
         .fetch_all(&mut *db)
         .await?;
-    sqlx::query(DELETE_MAILBOXES).bind(&dropped).execute(&mut *db).await?;
+    drop_mailboxes(db, &dropped).await?;
+    Ok(dropped.into_iter().map(MailboxId).collect())
+}
+
+/// Drops the queues of devices that were just deleted.
+pub(super) async fn drop_mailboxes(db: &mut PgConnection, dropped: &[i64]) -> Result<(), StorageError> {
+    sqlx::query(DELETE_MAILBOXES).bind(dropped).execute(&mut *db).await?;
     // Its own statement, after the other: only now are the envelopes visible of a batch that held a mailbox until just
     // now, and no further batch can find the mailbox.
-    sqlx::query(DELETE_ENVELOPES).bind(&dropped).execute(&mut *db).await?;
-    Ok(dropped.into_iter().map(MailboxId).collect())
+    sqlx::query(DELETE_ENVELOPES).bind(dropped).execute(db).await?;
+    Ok(())
 }
 
 const PING: &str = "SELECT name FROM settings LIMIT 1";
 const PIN_PEPPER: &str = "INSERT INTO settings (name, value) VALUES ('pepper_check', $1) ON CONFLICT DO NOTHING";
+const PIN_TRUST_ROOT: &str = "INSERT INTO settings (name, value) VALUES ('trust_root', $1) ON CONFLICT DO NOTHING";
+const PINNED_TRUST_ROOT: &str = "SELECT value FROM settings WHERE name = 'trust_root'";
 const PINNED_PEPPER: &str = "SELECT value FROM settings WHERE name = 'pepper_check'";
 const FIND_NUMBER: &str = "SELECT aci, pni FROM accounts WHERE number_hash = $1";
 const INSERT_ACCOUNT: &str = "INSERT INTO accounts (aci, aci_identity, pni_identity, access_key, \
-        unrestricted, discoverable, recovery_salt, recovery_hash, pni, number_hash) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
+        unrestricted, discoverable, recovery_salt, recovery_hash, lock_salt, lock_hash, pni, number_hash) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING";
 const LOCK_NUMBER: &str = "SELECT aci, pni FROM accounts WHERE number_hash = $1 FOR UPDATE";
 const LOCK_ACCOUNT: &str = "SELECT 1 FROM accounts WHERE aci = $1 FOR UPDATE";
 // The number stays, and with it the PNI.
 const RESTART_ACCOUNT: &str = "UPDATE accounts SET aci_identity = $2, pni_identity = $3, access_key = $4, \
-        unrestricted = $5, discoverable = $6, recovery_salt = $7, recovery_hash = $8 \
+        unrestricted = $5, discoverable = $6, recovery_salt = $7, recovery_hash = $8, lock_salt = $9, lock_hash = $10 \
     WHERE aci = $1";
+const DELETE_PROFILES: &str = "DELETE FROM profiles WHERE aci = $1";
 const INSERT_MAILBOX: &str = "INSERT INTO mailboxes (id, last_seq, envelopes, bytes) VALUES ($1, 0, 0, 0)";
 const INSERT_DEVICE: &str = "INSERT INTO devices (aci, device_id, mailbox, registration_id, pni_registration_id, name, \
-        credential_salt, credential_hash, sealed_number, fetches_messages, capabilities, last_seen) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+        credential_salt, credential_hash, sealed_number, fetches_messages, capabilities, last_seen, created_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 const FIND_BY_ACI: &str = "SELECT * FROM accounts JOIN devices USING (aci) WHERE aci = $1 ORDER BY device_id";
 const FIND_BY_PNI: &str = "SELECT * FROM accounts JOIN devices USING (aci) WHERE pni = $1 ORDER BY device_id";
+const FIND_ALL: &str = "SELECT * FROM accounts JOIN devices USING (aci) \
+    WHERE aci = ANY($1) OR pni = ANY($2) ORDER BY aci, device_id";
 const UPDATE_DEVICE: &str = "UPDATE devices SET name = $3, fetches_messages = $4, capabilities = $5 \
     WHERE aci = $1 AND device_id = $2";
 const UPDATE_ACCOUNT: &str = "UPDATE accounts SET access_key = $2, unrestricted = $3, discoverable = $4, \
-        recovery_salt = coalesce($5, recovery_salt), recovery_hash = coalesce($6, recovery_hash) \
+        recovery_salt = coalesce($5, recovery_salt), recovery_hash = coalesce($6, recovery_hash), \
+        lock_salt = CASE WHEN $7 THEN lock_salt ELSE $8 END, lock_hash = CASE WHEN $7 THEN lock_hash ELSE $9 END \
     WHERE aci = $1";
 // A clock that is behind takes nothing back, and a second time the same day writes nothing.
 const TOUCH: &str = "UPDATE devices SET last_seen = $3 WHERE aci = $1 AND device_id = $2 AND last_seen < $3";
@@ -359,6 +438,7 @@ const DELETE_DEVICES: &str = "DELETE FROM devices WHERE aci = $1 RETURNING mailb
 const DELETE_MAILBOXES: &str = "DELETE FROM mailboxes WHERE id IN (\
     SELECT id FROM mailboxes WHERE id = ANY($1) ORDER BY id FOR UPDATE)";
 const DELETE_ENVELOPES: &str = "DELETE FROM envelopes WHERE mailbox = ANY($1)";
+const WITHDRAW_OFFERS: &str = "DELETE FROM link_offers WHERE aci = $1";
 const DELETE_ACCOUNT: &str = "DELETE FROM accounts WHERE aci = $1";
 const OPEN_SESSION: &str = "INSERT INTO verification_sessions \
         (key, number_hash, sealed_number, verified, attempts, expires) \

@@ -4,9 +4,14 @@
 //! Every connection commits synchronously whatever the server's default is, and gives up after a time limit. A
 //! transaction that loses against another one is tried again here, a bounded number of times; callers never see that.
 
+mod account_data;
 mod accounts;
+mod attachments;
+mod devices;
 mod keys;
+mod profiles;
 mod queue;
+mod usernames;
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -46,8 +51,13 @@ pub async fn open(url: &str, limits: QueueLimits, pool_size: u32) -> Result<Stor
         pool: pool(writers, keyed).await.map_err(|error| place.refused(&error))?,
     };
     Ok(Storage {
+        attachments: Arc::new(attachments::PgAttachments::new(database.clone())),
         accounts: Arc::new(accounts::PgAccounts::new(database.clone())),
+        devices: Arc::new(devices::PgDevices::new(database.clone())),
         keys: Arc::new(keys::PgKeys::new(database.clone())),
+        profiles: Arc::new(profiles::PgProfiles::new(database.clone())),
+        usernames: Arc::new(usernames::PgUsernames::new(database.clone())),
+        account_data: Arc::new(account_data::PgAccountData::new(database.clone())),
         queue: Arc::new(queue::PgQueue::new(database, writers, limits)),
     })
 }

@@ -5,10 +5,15 @@
 //! each believe that they alone know who is connected. Deleted content is overwritten, and nothing is spilled into
 //! temporary files.
 
+mod account_data;
 mod accounts;
+mod attachments;
+mod devices;
 mod keys;
 mod lock;
+mod profiles;
 mod queue;
+mod usernames;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -30,8 +35,13 @@ pub(super) use lock::FileLock;
 pub async fn open(path: &Path, limits: QueueLimits) -> Result<Storage, OpenError> {
     let database = Database::open(path).await?;
     Ok(Storage {
+        attachments: Arc::new(attachments::SqliteAttachments::new(database.clone())),
         accounts: Arc::new(accounts::SqliteAccounts::new(database.clone())),
+        devices: Arc::new(devices::SqliteDevices::new(database.clone())),
         keys: Arc::new(keys::SqliteKeys::new(database.clone())),
+        profiles: Arc::new(profiles::SqliteProfiles::new(database.clone())),
+        usernames: Arc::new(usernames::SqliteUsernames::new(database.clone())),
+        account_data: Arc::new(account_data::SqliteAccountData::new(database.clone())),
         queue: Arc::new(queue::SqliteQueue::new(database, limits)),
     })
 }
@@ -140,6 +150,17 @@ fn json_rows<const N: usize>(rows: impl IntoIterator<Item = [i64; N]>) -> String
 fn json_numbers(numbers: impl IntoIterator<Item = i64>) -> String {
     let mut json = String::from("[");
     push_numbers(&mut json, numbers);
+    json.push(']');
+    json
+}
+
+/// UUIDs as JSON text of hexadecimal strings, for `unhex`.
+fn json_uuids<'a>(uuids: impl IntoIterator<Item = &'a uuid::Uuid>) -> String {
+    let mut json = String::from("[");
+    for uuid in uuids {
+        let comma = if json.len() == 1 { "" } else { "," };
+        write!(json, "{comma}\"{}\"", uuid.as_simple()).expect("a string takes whatever is written");
+    }
     json.push(']');
     json
 }

@@ -1,0 +1,263 @@
+//! Linked devices on SQLite.
+
+use async_trait::async_trait;
+use sqlx::{Sqlite, Transaction};
+
+use super::accounts::{drop_mailboxes, insert_device};
+use super::{Database, json_numbers};
+use crate::domain::{
+    Aci, Actor, Capabilities, Day, DeviceId, DeviceLink, DeviceName, LinkOffer, LinkTokenHash, Linked, MailboxId,
+    SecretVerifier, Timestamp,
+};
+use crate::storage::devices::{OPEN_OFFERS, refused};
+use crate::storage::rows::{OfferRow, device_id};
+use crate::storage::{DeviceStore, StorageError};
+
+/// Devices in one file.
+pub(super) struct SqliteDevices {
+    database: Database,
+}
+
+impl SqliteDevices {
+    pub(super) fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    /// Begins to write on behalf of a device; `None` if it is gone.
+    async fn begin_as(&self, by: &Actor) -> Result<Option<Transaction<'static, Sqlite>>, StorageError> {
+        let mut tx = self.database.begin().await?;
+        let there: bool = sqlx::query_scalar(ACTOR_EXISTS)
+            .bind(by.address.aci.as_uuid())
+            .bind(i16::from(by.address.device_id.get()))
+            .bind(by.mailbox.0)
+            .fetch_one(&mut *tx)
+            .await?;
+        Ok(there.then_some(tx))
+    }
+}
+
+#[async_trait]
+impl DeviceStore for SqliteDevices {
+    #[tracing::instrument(name = "db.devices.offer", level = "debug", skip_all)]
+    async fn offer(&self, offer: &LinkOffer, by: &Actor) -> Result<bool, StorageError> {
+        let Some(mut tx) = self.begin_as(by).await? else {
+            return Ok(false);
+        };
+        sqlx::query(MAKE_ROOM)
+            .bind(offer.aci.as_uuid())
+            .bind(OPEN_OFFERS - 1)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query(OFFER)
+            .bind(offer.key.0.as_slice())
+            .bind(offer.aci.as_uuid())
+            .bind(offer.sealed_number.0.as_slice())
+            .bind(offer.expires.0)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    #[tracing::instrument(name = "db.devices.find_offer", level = "debug", skip_all)]
+    async fn find_offer(&self, key: &LinkTokenHash, now: Timestamp) -> Result<Option<LinkOffer>, StorageError> {
+        let row: Option<OfferRow> = sqlx::query_as(FIND_OFFER)
+            .bind(key.0.as_slice())
+            .bind(now.0)
+            .fetch_optional(&self.database.read)
+            .await?;
+        row.map(OfferRow::into_offer).transpose()
+    }
+
+    #[tracing::instrument(name = "db.devices.link", level = "debug", skip_all)]
+    async fn link(&self, link: &DeviceLink, now: Timestamp) -> Result<Linked, StorageError> {
+        let mut tx = self.database.begin().await?;
+        let open: bool = sqlx::query_scalar(OFFER_IS_OPEN)
+            .bind(link.offer.0.as_slice())
+            .bind(link.aci.as_uuid())
+            .bind(now.0)
+            .fetch_one(&mut *tx)
+            .await?;
+        if !open {
+            return Ok(Linked::NoOffer);
+        }
+        let taken: Vec<i16> = sqlx::query_scalar(TAKEN_IDS)
+            .bind(link.aci.as_uuid())
+            .fetch_all(&mut *tx)
+            .await?;
+        if let Some(refused) = refused(&taken, link) {
+            return Ok(refused);
+        }
+        insert_device(&mut tx, link.aci, &link.device, &link.aci_keys, &link.pni_keys).await?;
+        sqlx::query(TAKE_UP)
+            .bind(link.offer.0.as_slice())
+            .bind(i16::from(link.device.id.get()))
+            .bind(link.remembered_until.0)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(Linked::Done)
+    }
+
+    #[tracing::instrument(name = "db.devices.linked_with", level = "debug", skip_all)]
+    async fn linked_with(
+        &self,
+        key: &LinkTokenHash,
+        aci: Aci,
+        now: Timestamp,
+    ) -> Result<Option<DeviceId>, StorageError> {
+        let id: Option<i16> = sqlx::query_scalar(LINKED_WITH)
+            .bind(key.0.as_slice())
+            .bind(aci.as_uuid())
+            .bind(now.0)
+            .fetch_optional(&self.database.read)
+            .await?;
+        id.map(device_id).transpose()
+    }
+
+    #[tracing::instrument(name = "db.devices.remove", level = "debug", skip_all)]
+    async fn remove(&self, device: DeviceId, by: &Actor) -> Result<Vec<MailboxId>, StorageError> {
+        let Some(mut tx) = self.begin_as(by).await? else {
+            return Ok(vec![]);
+        };
+        let dropped: Vec<i64> = sqlx::query_scalar(REMOVE)
+            .bind(by.address.aci.as_uuid())
+            .bind(i16::from(device.get()))
+            .fetch_all(&mut *tx)
+            .await?;
+        drop_mailboxes(&mut tx, &dropped).await?;
+        tx.commit().await?;
+        Ok(dropped.into_iter().map(MailboxId).collect())
+    }
+
+    #[tracing::instrument(name = "db.devices.rename", level = "debug", skip_all)]
+    async fn rename(&self, device: DeviceId, name: &DeviceName, by: &Actor) -> Result<bool, StorageError> {
+        let Some(mut tx) = self.begin_as(by).await? else {
+            return Ok(false);
+        };
+        let renamed = sqlx::query(RENAME)
+            .bind(by.address.aci.as_uuid())
+            .bind(i16::from(device.get()))
+            .bind(name.as_bytes())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(renamed.rows_affected() == 1)
+    }
+
+    #[tracing::instrument(name = "db.devices.set_capabilities", level = "debug", skip_all)]
+    async fn set_capabilities(&self, capabilities: Capabilities, by: &Actor) -> Result<bool, StorageError> {
+        let changed = sqlx::query(SET_CAPABILITIES)
+            .bind(by.address.aci.as_uuid())
+            .bind(i16::from(by.address.device_id.get()))
+            .bind(by.mailbox.0)
+            .bind(i64::from(capabilities.bits()))
+            .execute(&self.database.write)
+            .await?;
+        Ok(changed.rows_affected() == 1)
+    }
+
+    #[tracing::instrument(name = "db.devices.set_lock", level = "debug", skip_all)]
+    async fn set_lock(&self, lock: Option<&SecretVerifier>, by: &Actor) -> Result<bool, StorageError> {
+        let Some(mut tx) = self.begin_as(by).await? else {
+            return Ok(false);
+        };
+        sqlx::query(SET_LOCK)
+            .bind(by.address.aci.as_uuid())
+            .bind(lock.map(|lock| lock.salt.as_slice()))
+            .bind(lock.map(|lock| lock.hash.as_slice()))
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    #[tracing::instrument(name = "db.devices.set_discoverable", level = "debug", skip_all)]
+    async fn set_discoverable(&self, discoverable: bool, by: &Actor) -> Result<bool, StorageError> {
+        let Some(mut tx) = self.begin_as(by).await? else {
+            return Ok(false);
+        };
+        sqlx::query(SET_DISCOVERABLE)
+            .bind(by.address.aci.as_uuid())
+            .bind(discoverable)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    #[tracing::instrument(name = "db.devices.seen", level = "debug", skip_all)]
+    async fn seen(&self, mailboxes: &[MailboxId], today: Day) -> Result<(), StorageError> {
+        sqlx::query(SEEN)
+            .bind(json_numbers(mailboxes.iter().map(|mailbox| mailbox.0)))
+            .bind(today.0)
+            .execute(&self.database.write)
+            .await?;
+        Ok(())
+    }
+
+    #[tracing::instrument(name = "db.devices.remove_idle", level = "debug", skip_all)]
+    async fn remove_idle(&self, before: Day, limit: u32) -> Result<Vec<(Aci, MailboxId)>, StorageError> {
+        let idle: bool = sqlx::query_scalar(ANY_IDLE)
+            .bind(before.0)
+            .fetch_one(&self.database.read)
+            .await?;
+        if !idle {
+            return Ok(vec![]);
+        }
+        let mut tx = self.database.begin().await?;
+        let removed: Vec<(uuid::Uuid, i64)> = sqlx::query_as(REMOVE_IDLE)
+            .bind(before.0)
+            .bind(limit)
+            .fetch_all(&mut *tx)
+            .await?;
+        let dropped: Vec<i64> = removed.iter().map(|(_, mailbox)| *mailbox).collect();
+        drop_mailboxes(&mut tx, &dropped).await?;
+        tx.commit().await?;
+        Ok(removed
+            .into_iter()
+            .map(|(aci, mailbox)| (Aci::new(aci), MailboxId(mailbox)))
+            .collect())
+    }
+
+    #[tracing::instrument(name = "db.devices.expire_offers", level = "debug", skip_all)]
+    async fn expire_offers(&self, now: Timestamp) -> Result<u64, StorageError> {
+        let expired = sqlx::query(EXPIRE_OFFERS)
+            .bind(now.0)
+            .execute(&self.database.write)
+            .await?;
+        Ok(expired.rows_affected())
+    }
+}
+
+const ACTOR_EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM devices WHERE aci = $1 AND device_id = $2 AND mailbox = $3)";
+const MAKE_ROOM: &str = "DELETE FROM link_offers WHERE aci = $1 AND device_id IS NULL AND key NOT IN (\
+    SELECT key FROM link_offers WHERE aci = $1 AND device_id IS NULL ORDER BY expires DESC LIMIT $2)";
+const OFFER: &str = "INSERT INTO link_offers (key, aci, sealed_number, device_id, expires) \
+    VALUES ($1, $2, $3, NULL, $4)";
+const FIND_OFFER: &str = "SELECT key, aci, sealed_number, expires FROM link_offers \
+    WHERE key = $1 AND expires > $2 AND device_id IS NULL";
+const OFFER_IS_OPEN: &str = "SELECT EXISTS (SELECT 1 FROM link_offers \
+    WHERE key = $1 AND aci = $2 AND expires > $3 AND device_id IS NULL)";
+const TAKEN_IDS: &str = "SELECT device_id FROM devices WHERE aci = $1";
+const TAKE_UP: &str = "UPDATE link_offers SET device_id = $2, expires = $3, sealed_number = NULL WHERE key = $1";
+const LINKED_WITH: &str = "SELECT device_id FROM link_offers \
+    WHERE key = $1 AND aci = $2 AND expires > $3 AND device_id IS NOT NULL";
+const REMOVE: &str = "DELETE FROM devices WHERE aci = $1 AND device_id = $2 AND device_id > 1 RETURNING mailbox";
+const RENAME: &str = "UPDATE devices SET name = $3 WHERE aci = $1 AND device_id = $2";
+const SET_CAPABILITIES: &str = "UPDATE devices SET capabilities = $4 \
+    WHERE aci = $1 AND device_id = $2 AND mailbox = $3";
+const SET_LOCK: &str = "UPDATE accounts SET lock_salt = $2, lock_hash = $3 WHERE aci = $1";
+const SET_DISCOVERABLE: &str = "UPDATE accounts SET discoverable = $2 WHERE aci = $1";
+const SEEN: &str = "UPDATE devices SET last_seen = $2 \
+    WHERE mailbox IN (SELECT value FROM json_each($1)) AND last_seen < $2";
+const ANY_IDLE: &str = "SELECT EXISTS (SELECT 1 FROM devices WHERE device_id > 1 AND last_seen < $1)";
+const REMOVE_IDLE: &str = "DELETE FROM devices WHERE mailbox IN (\
+        SELECT mailbox FROM devices WHERE device_id > 1 AND last_seen < $1 ORDER BY last_seen LIMIT $2) \
+    RETURNING aci, mailbox";
+const EXPIRE_OFFERS: &str = "DELETE FROM link_offers WHERE expires <= $1";
+
+#[cfg(test)]
+mod tests {
+    crate::storage::conformance::device_store_suite!(crate::storage::testing::sqlite);
+}

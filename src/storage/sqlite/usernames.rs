@@ -1,0 +1,301 @@
+//! User names on SQLite. There is one writer, so what a transaction has read is true until it ends.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use sqlx::SqliteConnection;
+use uuid::Uuid;
+
+use super::{Database, json_numbers};
+use crate::domain::{
+    Aci, Confirmed, Day, EncryptedUsername, LinkHandle, MAX_GIVEN_UP, Reserved, Timestamp, Username, UsernameHash,
+    UsernameLink, held_until, reserved_until,
+};
+use crate::storage::usernames::{NameColumns, NameRow, NamedColumns, Standing, candidates, encrypted, hash, username};
+use crate::storage::{StorageError, UsernameStore};
+
+/// User names in one file.
+pub(super) struct SqliteUsernames {
+    database: Database,
+}
+
+impl SqliteUsernames {
+    pub(super) fn new(database: Database) -> Self {
+        Self { database }
+    }
+}
+
+#[async_trait]
+impl UsernameStore for SqliteUsernames {
+    #[tracing::instrument(name = "db.usernames.reserve", level = "debug", skip_all)]
+    async fn reserve(&self, aci: Aci, hashes: &[UsernameHash], now: Timestamp) -> Result<Reserved, StorageError> {
+        let mut tx = self.database.begin().await?;
+        if !account_exists(&mut tx, aci).await? {
+            return Ok(Reserved::UnknownAccount);
+        }
+        let given_up: i64 = sqlx::query_scalar(COUNT_GIVEN_UP)
+            .bind(aci.as_uuid())
+            .bind(now.day().0)
+            .fetch_one(&mut *tx)
+            .await?;
+        let known = known(&mut tx, aci, hashes, now).await?;
+        let found = match candidates(hashes, |hash| known.get(hash).copied(), given_up >= MAX_GIVEN_UP) {
+            Ok(found) => found,
+            Err(refused) => return Ok(refused),
+        };
+        // Nobody else writes, so the first is to be had.
+        let Some((name, standing)) = found.first().copied() else {
+            return Ok(Reserved::AllTaken);
+        };
+        if standing != Standing::Own {
+            sqlx::query(CLAIM)
+                .bind(name.0.as_slice())
+                .bind(aci.as_uuid())
+                .bind(reserved_until(now).0)
+                .execute(&mut *tx)
+                .await?;
+            for statement in DROP_OTHER_RESERVATIONS {
+                sqlx::query(statement)
+                    .bind(aci.as_uuid())
+                    .bind(name.0.as_slice())
+                    .execute(&mut *tx)
+                    .await?;
+            }
+        }
+        tx.commit().await?;
+        Ok(Reserved::Name(name))
+    }
+
+    #[tracing::instrument(name = "db.usernames.confirm", level = "debug", skip_all)]
+    async fn confirm(
+        &self,
+        aci: Aci,
+        hash: &UsernameHash,
+        link: Option<&UsernameLink>,
+        now: Timestamp,
+    ) -> Result<Confirmed, StorageError> {
+        let mut tx = self.database.begin().await?;
+        if !account_exists(&mut tx, aci).await? {
+            return Ok(Confirmed::UnknownAccount);
+        }
+        let row: Option<NameColumns> = sqlx::query_as(FIND_NAME)
+            .bind(hash.0.as_slice())
+            .fetch_optional(&mut *tx)
+            .await?;
+        let handle = match row.map_or(Standing::Free, |row| NameRow::new(row).standing(aci, now)) {
+            Standing::Taken => return Ok(Confirmed::Taken),
+            Standing::Free | Standing::Former => return Ok(Confirmed::NotReserved),
+            Standing::Own => keep_or_replace_link(&mut tx, aci, link).await?,
+            Standing::Reserved => {
+                give_up(&mut tx, aci, now.day()).await?;
+                sqlx::query(TAKE)
+                    .bind(hash.0.as_slice())
+                    .bind(aci.as_uuid())
+                    .execute(&mut *tx)
+                    .await?;
+                replace_link(&mut tx, aci, link).await?
+            }
+        };
+        tx.commit().await?;
+        Ok(Confirmed::Owned(handle))
+    }
+
+    #[tracing::instrument(name = "db.usernames.release", level = "debug", skip_all)]
+    async fn release(&self, aci: Aci, today: Day) -> Result<(), StorageError> {
+        let mut tx = self.database.begin().await?;
+        give_up(&mut tx, aci, today).await?;
+        replace_link(&mut tx, aci, None).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    #[tracing::instrument(name = "db.usernames.set_link", level = "debug", skip_all)]
+    async fn set_link(
+        &self,
+        aci: Aci,
+        link: &UsernameLink,
+        keep_handle: bool,
+    ) -> Result<Option<LinkHandle>, StorageError> {
+        let mut tx = self.database.begin().await?;
+        let owns: bool = sqlx::query_scalar(OWNS_A_NAME)
+            .bind(aci.as_uuid())
+            .fetch_one(&mut *tx)
+            .await?;
+        if !owns {
+            return Ok(None);
+        }
+        let mut handle = None;
+        if keep_handle {
+            let kept: Option<Uuid> = sqlx::query_scalar(REWRITE_LINK)
+                .bind(aci.as_uuid())
+                .bind(link.encrypted.as_bytes())
+                .fetch_optional(&mut *tx)
+                .await?;
+            handle = kept.map(LinkHandle);
+        }
+        if handle.is_none() {
+            handle = replace_link(&mut tx, aci, Some(link)).await?;
+        }
+        tx.commit().await?;
+        Ok(handle)
+    }
+
+    #[tracing::instrument(name = "db.usernames.drop_link", level = "debug", skip_all)]
+    async fn drop_link(&self, aci: Aci) -> Result<(), StorageError> {
+        sqlx::query(DROP_LINK)
+            .bind(aci.as_uuid())
+            .execute(&self.database.write)
+            .await?;
+        Ok(())
+    }
+
+    #[tracing::instrument(name = "db.usernames.find", level = "debug", skip_all)]
+    async fn find(&self, hash: &UsernameHash) -> Result<Option<Aci>, StorageError> {
+        let found: Option<Uuid> = sqlx::query_scalar(FIND_OWNER)
+            .bind(hash.0.as_slice())
+            .fetch_optional(&self.database.read)
+            .await?;
+        Ok(found.map(Aci::new))
+    }
+
+    #[tracing::instrument(name = "db.usernames.find_link", level = "debug", skip_all)]
+    async fn find_link(&self, handle: &LinkHandle) -> Result<Option<EncryptedUsername>, StorageError> {
+        let found: Option<Vec<u8>> = sqlx::query_scalar(FIND_LINK)
+            .bind(handle.0)
+            .fetch_optional(&self.database.read)
+            .await?;
+        found.map(encrypted).transpose()
+    }
+
+    #[tracing::instrument(name = "db.usernames.of_account", level = "debug", skip_all)]
+    async fn of_account(&self, aci: Aci) -> Result<Option<Username>, StorageError> {
+        let found: Option<(Vec<u8>, Option<Uuid>)> = sqlx::query_as(OF_ACCOUNT)
+            .bind(aci.as_uuid())
+            .fetch_optional(&self.database.read)
+            .await?;
+        found.map(username).transpose()
+    }
+
+    #[tracing::instrument(name = "db.usernames.expire", level = "debug", skip_all)]
+    async fn expire(&self, now: Timestamp) -> Result<u64, StorageError> {
+        let today = now.day();
+        let mut tx = self.database.begin().await?;
+        sqlx::query(HOLD_THE_OWNERLESS)
+            .bind(held_until(today).0)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query(END_RESERVATIONS).bind(now.0).execute(&mut *tx).await?;
+        let freed = sqlx::query(FREE).bind(today.0).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(freed.rows_affected())
+    }
+}
+
+async fn account_exists(db: &mut SqliteConnection, aci: Aci) -> Result<bool, StorageError> {
+    Ok(sqlx::query_scalar(ACCOUNT_EXISTS)
+        .bind(aci.as_uuid())
+        .fetch_one(db)
+        .await?)
+}
+
+/// What the table holds of these names.
+async fn known(
+    db: &mut SqliteConnection,
+    aci: Aci,
+    hashes: &[UsernameHash],
+    now: Timestamp,
+) -> Result<HashMap<UsernameHash, Standing>, StorageError> {
+    let all: Vec<u8> = hashes.iter().flat_map(|hash| hash.0).collect();
+    let rows: Vec<NamedColumns> = sqlx::query_as(FIND_NAMES)
+        .bind(all)
+        .bind(json_numbers((0..).take(hashes.len())))
+        .fetch_all(db)
+        .await?;
+    rows.into_iter()
+        .map(|(name, holder, owned, reserved, held)| {
+            let row = NameRow::new((holder, owned, reserved, held));
+            Ok((hash(&name)?, row.standing(aci, now)))
+        })
+        .collect()
+}
+
+/// The account's name becomes one that is held for it.
+async fn give_up(db: &mut SqliteConnection, aci: Aci, today: Day) -> Result<(), StorageError> {
+    sqlx::query(GIVE_UP)
+        .bind(aci.as_uuid())
+        .bind(held_until(today).0)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+async fn replace_link(
+    db: &mut SqliteConnection,
+    aci: Aci,
+    link: Option<&UsernameLink>,
+) -> Result<Option<LinkHandle>, StorageError> {
+    sqlx::query(DROP_LINK).bind(aci.as_uuid()).execute(&mut *db).await?;
+    if let Some(link) = link {
+        sqlx::query(INSERT_LINK)
+            .bind(link.handle.0)
+            .bind(aci.as_uuid())
+            .bind(link.encrypted.as_bytes())
+            .execute(db)
+            .await?;
+    }
+    Ok(link.map(|link| link.handle))
+}
+
+/// For a confirmation that comes again: without a change nothing is replaced.
+async fn keep_or_replace_link(
+    db: &mut SqliteConnection,
+    aci: Aci,
+    link: Option<&UsernameLink>,
+) -> Result<Option<LinkHandle>, StorageError> {
+    let old: Option<(Uuid, Vec<u8>)> = sqlx::query_as(LINK_OF_ACCOUNT)
+        .bind(aci.as_uuid())
+        .fetch_optional(&mut *db)
+        .await?;
+    match (old, link) {
+        (Some((handle, old)), Some(link)) if old == link.encrypted.as_bytes() => Ok(Some(LinkHandle(handle))),
+        (_, Some(link)) => replace_link(db, aci, Some(link)).await,
+        (old, None) => Ok(old.map(|(handle, _)| LinkHandle(handle))),
+    }
+}
+
+const ACCOUNT_EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM accounts WHERE aci = $1)";
+const COUNT_GIVEN_UP: &str = "SELECT count(*) FROM usernames WHERE aci = $1 AND owned = 0 AND held_until > $2";
+const FIND_NAMES: &str = "SELECT hash, aci, owned, reserved_until, held_until FROM usernames \
+    WHERE hash IN (SELECT substr($1, 1 + 32 * value, 32) FROM json_each($2))";
+const FIND_NAME: &str = "SELECT aci, owned, reserved_until, held_until FROM usernames WHERE hash = $1";
+// A name that is held for this account stays held for it should the reservation lapse.
+const CLAIM: &str = "INSERT INTO usernames (hash, aci, owned, reserved_until) VALUES ($1, $2, 0, $3) \
+    ON CONFLICT (hash) DO UPDATE SET \
+        held_until = CASE WHEN aci = excluded.aci THEN held_until END, \
+        aci = excluded.aci, reserved_until = excluded.reserved_until";
+const DROP_OTHER_RESERVATIONS: [&str; 2] = [
+    "DELETE FROM usernames WHERE aci = $1 AND hash <> $2 AND owned = 0 AND held_until IS NULL",
+    "UPDATE usernames SET reserved_until = NULL WHERE aci = $1 AND hash <> $2 AND reserved_until IS NOT NULL",
+];
+const GIVE_UP: &str = "UPDATE usernames SET owned = 0, held_until = $2 WHERE aci = $1 AND owned = 1";
+const TAKE: &str = "UPDATE usernames SET owned = 1, reserved_until = NULL, held_until = NULL \
+    WHERE hash = $1 AND aci = $2";
+const OWNS_A_NAME: &str = "SELECT EXISTS (SELECT 1 FROM usernames WHERE aci = $1 AND owned = 1)";
+const DROP_LINK: &str = "DELETE FROM username_links WHERE aci = $1";
+const INSERT_LINK: &str = "INSERT INTO username_links (handle, aci, encrypted) VALUES ($1, $2, $3)";
+const REWRITE_LINK: &str = "UPDATE username_links SET encrypted = $2 WHERE aci = $1 RETURNING handle";
+const LINK_OF_ACCOUNT: &str = "SELECT handle, encrypted FROM username_links WHERE aci = $1";
+const FIND_OWNER: &str = "SELECT aci FROM usernames WHERE hash = $1 AND owned = 1 AND aci IS NOT NULL";
+const FIND_LINK: &str = "SELECT encrypted FROM username_links WHERE handle = $1";
+const OF_ACCOUNT: &str = "SELECT hash, handle FROM usernames LEFT JOIN username_links USING (aci) \
+    WHERE aci = $1 AND owned = 1";
+const HOLD_THE_OWNERLESS: &str = "UPDATE usernames SET owned = 0, held_until = $1 WHERE aci IS NULL AND owned = 1";
+// No time finer than a day is kept for longer than it is needed.
+const END_RESERVATIONS: &str = "UPDATE usernames SET reserved_until = NULL WHERE owned = 0 AND reserved_until <= $1";
+const FREE: &str = "DELETE FROM usernames \
+    WHERE owned = 0 AND reserved_until IS NULL AND (held_until IS NULL OR held_until <= $1)";
+
+#[cfg(test)]
+mod tests {
+    crate::storage::conformance::username_store_suite!(crate::storage::testing::sqlite);
+}
