@@ -113,10 +113,11 @@ describe('docker/compose.yaml', () => {
   });
 
   test('keeps its secrets over a second start', async () => {
-    const files = ['relay/pepper', 'relay/database-url', 'postgres/password'].map((file) => join(folder, file));
+    const files = ['relay/pepper', 'relay/trust-root', 'relay/database-url', 'postgres/password'].map((file) => join(folder, file));
     const contents = () => Promise.all(files.map((file) => readFile(file, 'utf8')));
     const old = await contents();
-    assert.match(old[0], /^[0-9a-f]{64}$/);
+    for (const secret of old.slice(0, 2)) assert.match(secret, /^[0-9a-f]{64}$/);
+    assert.notEqual(old[0], old[1]);
     await run(join(ROOT, 'docker/init-secrets'), [join(folder, 'relay'), join(folder, 'postgres')]);
     assert.deepEqual(await contents(), old);
     for (const file of files) assert.equal((await stat(file)).mode & 0o777, 0o600, file);

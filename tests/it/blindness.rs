@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::support::keys::base64;
 use crate::support::person::{basic, open_session};
+use crate::support::usernames::{Name, url_safe};
 use crate::support::{Backend, Person, Server, Socket, ask, hex, on_each_backend, random, send, single};
 
 on_each_backend! {
@@ -168,7 +169,10 @@ impl Secret {
             "access key",
             "user agent",
             "recovery password",
+            "registration lock",
+            "link token",
             "session",
+            "username proof",
         ]
         .contains(&self.name)
             || self.name.starts_with("number")
@@ -186,9 +190,10 @@ struct Conversation {
 async fn converse(server: &Server) -> Conversation {
     let (alice, bob) = (Person::register(server).await, Person::register(server).await);
     let (ciphertext, sealed, refused) = (random::<64>(), random::<64>(), random::<64>());
-    let recovery = random::<32>();
+    let (recovery, lock) = (random::<32>(), random::<32>());
     let mut attributes = alice.attributes();
     attributes["recoveryPassword"] = base64(&recovery).into();
+    attributes["registrationLock"] = hex(&lock).into();
     ask(alice
         .request(server, "PUT", "/v1/accounts/attributes")
         .json(&attributes))
@@ -208,6 +213,15 @@ async fn converse(server: &Server) -> Conversation {
     ask(alice.request(server, "GET", &format!("/v2/keys/PNI:{}/1", bob.pni)))
         .await
         .expect(200);
+    let laptop = alice.link(server).await;
+    ask(laptop.request(server, "GET", "/v1/devices")).await.expect(200);
+    // A second one is offered a place, and is too late.
+    let (open, used) = (alice.link_code(server).await, alice.link_code(server).await);
+    let late = alice.new_device();
+    for status in [200, 403] {
+        ask(late.linking(server, &used)).await.expect(status);
+    }
+    ask(alice.request(server, "DELETE", "/v1/devices/3")).await.expect(204);
     send(server, &alice, &bob, &ciphertext).await.expect(200);
     let key = server
         .request("PUT", &bob.inbox())
@@ -224,6 +238,28 @@ async fn converse(server: &Server) -> Conversation {
         .expect(200);
     socket.content().await;
     socket.keepalive().await;
+
+    let (version, commitment, name) = (random::<32>(), random::<97>(), random::<81>());
+    let profile = json!({ "version": hex(&version), "commitment": base64(&commitment), "name": base64(&name) });
+    ask(bob.request(server, "PUT", "/v1/profile").json(&profile))
+        .await
+        .expect(200);
+    let path = format!("/v1/profile/{}/{}", bob.aci, hex(&version));
+    ask(alice.request(server, "GET", &path)).await.expect(200);
+    let report = format!("/v1/messages/report/{}/{}", alice.aci, uuid::Uuid::from_bytes(random()));
+    ask(bob.request(server, "POST", &report)).await.expect(202);
+
+    let username = Name::of(server, &alice).await;
+    username.find(server).await.expect(200);
+    let (entry, value) = (random::<32>(), random::<64>());
+    let entry_path = format!("/v1/data/{}", url_safe(&entry));
+    for status in [200, 409] {
+        let body = json!({ "version": 0, "value": base64(&value) });
+        ask(alice.request(server, "PUT", &entry_path).json(&body))
+            .await
+            .expect(status);
+    }
+    ask(alice.request(server, "GET", &entry_path)).await.expect(200);
 
     // Refusals of every kind.
     ask(server
@@ -293,6 +329,19 @@ async fn converse(server: &Server) -> Conversation {
         Secret::new("sealed ciphertext", sealed),
         Secret::new("refused ciphertext", refused),
         Secret::new("recovery password", recovery),
+        Secret::new("registration lock", lock),
+        Secret::new("link token", &open),
+        Secret::new("link token", &used),
+        Secret::new("password", &laptop.password),
+        Secret::new("password", &late.password),
+        Secret::new("device name", laptop.device_name),
+        Secret::new("profile version", version),
+        Secret::new("profile commitment", commitment),
+        Secret::new("profile name", name),
+        Secret::new("username hash", username.hash),
+        Secret::new("username proof", username.proof),
+        Secret::new("key of account data", entry),
+        Secret::new("value of account data", value),
     ];
     for person in [&alice, &bob] {
         secrets.extend([

@@ -8,7 +8,7 @@ use tokio::time::{Duration, sleep};
 
 use crate::support::person::open_session;
 use crate::support::{Backend, Person, Server, ask, within};
-use blind_relay::http::routes::ROUTES;
+use blind_relay::http::routes::{ROUTES, Service};
 
 #[tokio::test]
 async fn t27_a_trickling_head_is_cut_off() {
@@ -175,9 +175,10 @@ async fn every_route_bounds_its_body_as_declared() {
     let server = Server::spawn(Backend::Sqlite).await;
     let alice = Person::register(&server).await;
     let session = open_session(&server, &alice.number).await;
+    // What streams is measured by its handlers, which know the setting: `t52_…` and `t54_…` hold them to it.
     for route in ROUTES
         .iter()
-        .filter(|route| matches!(route.method, "put" | "post" | "patch"))
+        .filter(|route| matches!(route.method, "put" | "post" | "patch") && route.service != Service::Streams)
     {
         let path = route
             .path

@@ -9,7 +9,7 @@ use crate::support::person::{people, until_dead};
 use crate::support::redis_server::RedisServer;
 use crate::support::server::{postgres_url, spawn_pair};
 use crate::support::traffic::{content, expect_each_once_in_order, flood};
-use crate::support::{Person, Server, Socket, ask, hex, random, send, single, until, within};
+use crate::support::{Person, Server, Socket, ask, fan_out, hex, random, send, single, until, within};
 
 /// No tick within a test: only hints deliver.
 const HINTS_ONLY: &[(&str, &str)] = &[("RELAY__FALLBACK_TICK_MILLIS", "600000")];
@@ -30,6 +30,33 @@ async fn hints_cross_from_node_to_node() {
     assert!(hinted(&two).await > 0.0);
     socket.keepalive().await;
     bob.connect(&one).await.expect_empty().await;
+}
+
+#[tokio::test]
+async fn one_message_to_many_reaches_devices_on_both_nodes() {
+    let Some((_redis, one, two)) = pair(HINTS_ONLY).await else {
+        return;
+    };
+    let people = people(&one, 4).await;
+    let mut sockets = Vec::new();
+    for (n, person) in people.iter().enumerate() {
+        let mut socket = person.connect(if n % 2 == 0 { &one } else { &two }).await;
+        socket.expect_empty().await;
+        sockets.push(socket);
+    }
+    let key = fan_out::combined_key(&people);
+    for round in 0..20_u8 {
+        let entries: Vec<_> = people.iter().map(fan_out::Entry::of).collect();
+        let tail = [round; 64];
+        let from = if round % 2 == 0 { &one } else { &two };
+        let message = fan_out::message(&entries, &tail);
+        ask(fan_out::request(from, "?ts=1", message).header("unidentified-access-key", &key))
+            .await
+            .expect(200);
+        for (socket, entry) in sockets.iter_mut().zip(&entries) {
+            assert_eq!(socket.content().await, entry.content(&tail));
+        }
+    }
 }
 
 #[tokio::test]

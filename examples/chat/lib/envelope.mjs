@@ -49,7 +49,7 @@ export function writeEnvelope(envelope) {
 }
 
 /** Field number to its last value: a BigInt for varints and a Uint8Array for bytes. */
-function readFields(bytes) {
+export function readFields(bytes) {
   const fields = new Map();
   let at = 0;
   const take = (length) => {

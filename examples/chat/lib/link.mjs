@@ -131,7 +131,8 @@ export class Link {
   }
 }
 
-function isFinal(error) {
+/** Whether connecting again is pointless. */
+export function isFinal(error) {
   return FINAL.some((code) => LibSignalErrorBase.is(error, code));
 }
 

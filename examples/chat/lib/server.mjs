@@ -58,11 +58,15 @@ export class Server {
     this.caFile = caFile;
   }
 
-  /** A libsignal network stack that knows this server only. */
-  openNet() {
+  /**
+   * A libsignal network stack that knows this server only.
+   * @param {{ httpVersion?: 1 | 2 }} [options] over 2 the library sends by gRPC, which the server does not speak
+   */
+  openNet({ httpVersion = 1 } = {}) {
     return new Net.Net({
       localTestServer: true,
       userAgent: 'blind-relay-chat/0.1.0',
+      TESTING_localServer_httpVersion: httpVersion,
       TESTING_localServer_chatPort: this.port,
       // The other services of the original are not used; the library only wants the ports to be numbers.
       TESTING_localServer_cdsiPort: this.port,

@@ -2,3 +2,4 @@
 // module in one process would not recognise each other's keys.
 
 export * from '@signalapp/libsignal-client';
+export * as zkgroup from '@signalapp/libsignal-client/zkgroup.js';

@@ -17,12 +17,14 @@ const services = new Set();
 
 /** The part of `net` that registration needs; remembers, weakly, what it gives out. */
 export function remembering(net) {
+  const remembered = async (opening) => {
+    const service = await opening;
+    services.add(new WeakRef(service));
+    return service;
+  };
   return {
-    async createRegistrationSession(options) {
-      const service = await net.createRegistrationSession(options);
-      services.add(new WeakRef(service));
-      return service;
-    },
+    createRegistrationSession: (options) => remembered(net.createRegistrationSession(options)),
+    resumeRegistrationSession: (options) => remembered(net.resumeRegistrationSession(options)),
   };
 }
 

@@ -1,9 +1,11 @@
 // One blind-relay process: started on a free port, watched, stopped. A restarted one keeps its port.
 
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 
+import { PublicKey } from '../../../examples/chat/lib/signal.mjs';
 import { ServerProblem, findServer } from '../../../examples/chat/lib/server.mjs';
 import { Watched, within } from './wait.mjs';
 
@@ -22,11 +24,16 @@ export class Node {
   #listen = '127.0.0.1:0';
   #log = [];
 
-  /** @param {string[]} args what this node has besides addresses and data directory */
-  constructor(name, dataDir, args = []) {
+  /**
+   * @param {string[]} args what this node has besides addresses and data directory
+   * @param {Record<string, string>} settings environment variables without BLIND_RELAY_
+   */
+  constructor(name, dataDir, args = [], settings = {}) {
     this.name = name;
     this.dataDir = dataDir;
     this.args = args;
+    const named = Object.entries(settings).map(([key, value]) => [`BLIND_RELAY_${key}`, value]);
+    this.environment = { ...process.env, ...Object.fromEntries(named) };
   }
 
   /** PEM file with the certificate that clients trust. */
@@ -42,6 +49,7 @@ export class Node {
     const args = ['serve', '--listen', this.#listen, '--admin-listen', '127.0.0.1:0', '--data-dir', this.dataDir];
     const child = spawn(BINARY, [...args, '--tls-self-signed', '--log', 'text', ...this.args, ...EXTRA], {
       stdio: ['ignore', 'pipe', 'pipe'],
+      env: this.environment,
     });
     running.add(child);
     this.#child = child;
@@ -94,6 +102,13 @@ export class Node {
   async kill() {
     this.#child?.kill('SIGKILL');
     if (this.#child?.pid) await this.exited;
+  }
+
+  /** What clients pin to believe in sender certificates, as the server's owner is shown it. */
+  async trustRoot() {
+    const args = ['keys', 'show', '--json', '--data-dir', this.dataDir, ...this.args];
+    const { stdout } = await promisify(execFile)(BINARY, args, { env: this.environment });
+    return PublicKey.deserialize(new Uint8Array(Buffer.from(JSON.parse(stdout).trust_root_base64, 'base64')));
   }
 
   /** The last lines of its log. */

@@ -10,7 +10,7 @@ import { register } from '../../../examples/chat/lib/register.mjs';
 import { remembering } from './afterwards.mjs';
 import { Watched } from './wait.mjs';
 
-const CODE = process.env.BLIND_RELAY_TEST_CODE ?? '000000';
+export const CODE = process.env.BLIND_RELAY_TEST_CODE ?? '000000';
 
 /** Enough for most tests; making a hundred of each takes time. */
 const FEW_PREKEYS = 10;
@@ -101,10 +101,13 @@ export class Person {
     this.options = options;
   }
 
-  /** Registers, publishes prekeys and stays offline. */
-  static async register(node, name, { preKeys = FEW_PREKEYS, trustRoot } = {}) {
+  /**
+   * Registers, publishes prekeys and stays offline.
+   * @param options `number` to register, account `attributes` that differ from the usual ones
+   */
+  static async register(node, name, { preKeys = FEW_PREKEYS, trustRoot, number = someNumber(), attributes } = {}) {
     const net = node.server.openNet();
-    const device = await register(remembering(net), { number: someNumber(), code: CODE });
+    const device = await register(remembering(net), { number, code: CODE, attributes });
     const person = new Person(name, device, { trustRoot });
     if (preKeys > 0) {
       const window = await person.open(node);
@@ -120,10 +123,10 @@ export class Person {
   }
 
   /** Connects once. */
-  async open(node) {
+  async open(node, { httpVersion } = {}) {
     const window = new Window(this.name, this.device, this.options);
     this.#windows.push(window);
-    await window.client.connect(node.server.openNet());
+    await window.client.connect(node.server.openNet({ httpVersion }));
     return window;
   }
 
@@ -182,7 +185,7 @@ export function numbered(word, count) {
   return Array.from({ length: count }, (_, i) => `${word} ${i}`);
 }
 
-function someNumber() {
+export function someNumber() {
   return `+1555${String(randomInt(10_000_000)).padStart(7, '0')}`;
 }
 

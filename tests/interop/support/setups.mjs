@@ -1,4 +1,5 @@
-// The two set-ups that every story is told on. `open()` gives a fresh one: nothing is shared between tests.
+// The two set-ups that every story is told on. `open()` gives a fresh one: nothing is shared between tests. What it is
+// given are settings of the servers, as environment variables without BLIND_RELAY_.
 
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -21,9 +22,9 @@ const REDIS = process.env.BLIND_RELAY_TEST_REDIS_URL;
 export const sqliteOneNode = {
   name: 'SQLite, one node',
   missing: null,
-  async open() {
+  async open(settings) {
     const { folder, remove } = await temporaryFolder();
-    const node = new Node('server', join(folder, 'data'));
+    const node = new Node('server', join(folder, 'data'), [], settings);
     return started([node], remove);
   },
 };
@@ -31,13 +32,17 @@ export const sqliteOneNode = {
 export const postgresTwoNodes = {
   name: 'Postgres and Redis, two nodes',
   missing: missingBackends(),
-  async open() {
+  async open(settings) {
     const { folder, remove } = await temporaryFolder();
     const database = await freshDatabase();
     const shared = ['--database-url', database.url, '--redis-url', REDIS];
-    const first = new Node('first node', join(folder, 'first'), shared);
-    const secret = ['--pepper-file', join(folder, 'first', 'pepper')];
-    const second = new Node('second node', join(folder, 'second'), [...shared, ...secret]);
+    const common = { ATTACHMENTS__DIR: join(folder, 'attachments'), ...settings };
+    const first = new Node('first node', join(folder, 'first'), shared, common);
+    const secrets = [
+      ...['--pepper-file', join(folder, 'first', 'pepper')],
+      ...['--trust-root-file', join(folder, 'first', 'trust-root')],
+    ];
+    const second = new Node('second node', join(folder, 'second'), [...shared, ...secrets], common);
     return started([first, second], async () => {
       await database.drop();
       await remove();

@@ -1,8 +1,13 @@
 //! Keys as clients make them. The private halves exist in tests only.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use curve25519_dalek::scalar::clamp_integer;
 use curve25519_dalek::{EdwardsPoint, Scalar};
+use hpke::aead::AesGcm256;
+use hpke::kdf::HkdfSha256;
+use hpke::kem::X25519HkdfSha256;
+use hpke::{Deserializable, Kem, OpModeR, single_shot_open};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256, Sha512};
 
@@ -12,14 +17,18 @@ use super::random;
 #[derive(Clone)]
 pub(crate) struct Identity {
     private: Scalar,
+    /// The private half as key agreement takes it.
+    clamped: [u8; 32],
     pub(crate) public: [u8; 33],
 }
 
 impl Identity {
     pub(crate) fn new() -> Self {
-        let private = Scalar::from_bytes_mod_order_wide(&random());
+        let clamped = clamp_integer(random());
+        let private = Scalar::from_bytes_mod_order(clamped);
         Self {
             private,
+            clamped,
             public: serialized(&EdwardsPoint::mul_base(&private)),
         }
     }
@@ -44,6 +53,26 @@ impl Identity {
 
     pub(crate) fn base64(&self) -> String {
         base64(&self.public)
+    }
+
+    /// Opens the `createdAtCiphertext` of a device, in unpadded base64, as clients do.
+    pub(crate) fn open_created_at(&self, device_id: u8, registration_id: u16, sealed: &str) -> Option<i64> {
+        let sealed = STANDARD_NO_PAD.decode(sealed).ok()?;
+        let [1, rest @ ..] = sealed.as_slice() else {
+            return None;
+        };
+        let (encapsulated, ciphertext) = rest.split_at_checked(32)?;
+        let mut aad = vec![device_id];
+        aad.extend_from_slice(&i32::from(registration_id).to_be_bytes());
+        let time = single_shot_open::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
+            &OpModeR::Base,
+            &<X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(&self.clamped).ok()?,
+            &<X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(encapsulated).ok()?,
+            b"deviceCreatedAt",
+            ciphertext,
+            &aad,
+        );
+        Some(i64::from_be_bytes(time.ok()?.try_into().ok()?))
     }
 }
 

@@ -1,13 +1,20 @@
 //! What the tests share: servers of their own, people with real keys, a WebSocket client, and patience that ends.
 
+pub(crate) mod attachments;
+pub(crate) mod fan_out;
+pub(crate) mod frames;
 pub(crate) mod http;
+pub(crate) mod http2;
 pub(crate) mod keys;
 pub(crate) mod person;
+pub(crate) mod provisioning;
 pub(crate) mod proxy;
 pub(crate) mod redis_server;
 pub(crate) mod server;
 pub(crate) mod socket;
 pub(crate) mod traffic;
+pub(crate) mod turn_server;
+pub(crate) mod usernames;
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::keys::{Identity, base64, kyber, one_time_keys, signed_ec};
 use super::{Answer, Server, Socket, ask, hex, random};
 
-/// Someone with one device.
+/// Someone at one of their devices.
 #[derive(Clone)]
 pub(crate) struct Person {
     pub(crate) number: String,
@@ -15,6 +15,8 @@ pub(crate) struct Person {
     pub(crate) access_key: [u8; 16],
     /// The encrypted name of the device.
     pub(crate) device_name: [u8; 40],
+    /// 1 unless linked.
+    pub(crate) device_id: u8,
     pub(crate) registration_id: u16,
     pub(crate) pni_registration_id: u16,
     pub(crate) aci_identity: Identity,
@@ -38,6 +40,7 @@ impl Person {
             password: hex(&random::<16>()),
             access_key: random(),
             device_name: random(),
+            device_id: 1,
             registration_id: registration_id(),
             pni_registration_id: registration_id(),
             aci_signed: signed_ec(&aci_identity, 1),
@@ -103,14 +106,92 @@ impl Person {
         })
     }
 
+    /// The same person at a new device, linked to the account with a code of this one, its primary.
+    pub(crate) async fn link(&self, server: &Server) -> Self {
+        let device = self.new_device();
+        let code = self.link_code(server).await;
+        let answer = ask(device.linking(server, &code)).await.expect(200).json();
+        device.linked(&answer)
+    }
+
+    /// A code with which a new device joins this account.
+    pub(crate) async fn link_code(&self, server: &Server) -> String {
+        let code = ask(self.request(server, "GET", "/v1/devices/provisioning/code"))
+            .await
+            .expect(200)
+            .json();
+        code["verificationCode"].as_str().unwrap().to_owned()
+    }
+
+    /// A device that knows the account's identity keys and has nothing else in common with this one.
+    pub(crate) fn new_device(&self) -> Self {
+        Self {
+            password: hex(&random::<16>()),
+            device_name: random(),
+            device_id: 0,
+            registration_id: registration_id(),
+            pni_registration_id: registration_id(),
+            aci_signed: signed_ec(&self.aci_identity, 11),
+            pni_signed: signed_ec(&self.pni_identity, 12),
+            aci_last_resort: kyber(&self.aci_identity, 13),
+            pni_last_resort: kyber(&self.pni_identity, 14),
+            ..self.clone()
+        }
+    }
+
+    /// The request with which a new device joins.
+    pub(crate) fn linking(&self, server: &Server, code: &str) -> reqwest::RequestBuilder {
+        server
+            .request("PUT", "/v1/devices/link")
+            .basic_auth(&self.number, Some(&self.password))
+            .json(&self.link_body(code))
+    }
+
+    /// The body of that request.
+    pub(crate) fn link_body(&self, code: &str) -> Value {
+        json!({
+            "verificationCode": code,
+            "accountAttributes": {
+                "fetchesMessages": true,
+                "registrationId": self.registration_id,
+                "pniRegistrationId": self.pni_registration_id,
+                "name": base64(&self.device_name),
+                "capabilities": { "deleteSync": true, "versionedExpirationTimer": true, "ssre2": true, "spqr": true },
+            },
+            "aciSignedPreKey": self.aci_signed,
+            "pniSignedPreKey": self.pni_signed,
+            "aciPqLastResortPreKey": self.aci_last_resort,
+            "pniPqLastResortPreKey": self.pni_last_resort,
+        })
+    }
+
+    /// This device as the answer to its link says.
+    pub(crate) fn linked(&self, answer: &Value) -> Self {
+        assert_eq!((&answer["uuid"], &answer["pni"]), (&json!(self.aci), &json!(self.pni)));
+        Self {
+            device_id: answer["deviceId"].as_u64().unwrap().try_into().unwrap(),
+            ..self.clone()
+        }
+    }
+
+    /// The user of this device's credentials.
+    pub(crate) fn user(&self) -> String {
+        match self.device_id {
+            1 => self.aci.clone(),
+            linked => format!("{}.{linked}", self.aci),
+        }
+    }
+
     /// The value of an `Authorization` header.
     pub(crate) fn authorization(&self) -> String {
-        basic(&self.aci, &self.password)
+        basic(&self.user(), &self.password)
     }
 
     /// A request with this device's credentials.
     pub(crate) fn request(&self, server: &Server, method: &str, path: &str) -> reqwest::RequestBuilder {
-        server.request(method, path).basic_auth(&self.aci, Some(&self.password))
+        server
+            .request(method, path)
+            .basic_auth(self.user(), Some(&self.password))
     }
 
     /// The device's socket.
@@ -144,7 +225,7 @@ impl Person {
     }
 }
 
-/// The body of a send of one message to a device 1.
+/// The body of a send of one message to one device.
 pub(crate) fn single(to: &Person, kind: u8, content: &[u8]) -> Value {
     json!({ "messages": [message(to, kind, content)], "online": false, "urgent": true, "timestamp": 1_700_000_000_123_u64 })
 }
@@ -153,7 +234,7 @@ pub(crate) fn single(to: &Person, kind: u8, content: &[u8]) -> Value {
 pub(crate) fn message(to: &Person, kind: u8, content: &[u8]) -> Value {
     json!({
         "type": kind,
-        "destinationDeviceId": 1,
+        "destinationDeviceId": to.device_id,
         "destinationRegistrationId": to.registration_id,
         "content": base64(content),
     })

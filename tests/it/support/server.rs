@@ -95,7 +95,8 @@ impl Server {
         Self::start(Place::new(backend).await, "data", settings)
     }
 
-    /// A server over existing data. Nodes of one place share its database and its pepper, not the data directory.
+    /// A server over existing data. Nodes of one place share its database, its pepper and its trust root, not the
+    /// data directory.
     pub(crate) fn start(place: Arc<Place>, data_dir: &str, settings: &[(&str, &str)]) -> Self {
         let settings = settings
             .iter()
@@ -117,6 +118,7 @@ impl Server {
             .env("BLIND_RELAY_ADMIN_LISTEN", "127.0.0.1:0")
             .env("BLIND_RELAY_DATABASE_POOL_SIZE", "8")
             .env("BLIND_RELAY_PEPPER_FILE", place.path().join("pepper"))
+            .env("BLIND_RELAY_TRUST_ROOT_FILE", place.path().join("trust-root"))
             .envs(place.database_url.iter().map(|url| ("BLIND_RELAY_DATABASE_URL", url)))
             .envs(
                 settings
@@ -130,7 +132,9 @@ impl Server {
         let mut first = String::new();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         out.read_line(&mut first).unwrap();
-        let Some(address) = first.trim_end().strip_prefix("listening on http://") else {
+        let line = first.trim_end();
+        let address = line.strip_prefix("listening on http://");
+        let Some(address) = address.or_else(|| line.strip_prefix("listening on https://")) else {
             let _ = child.wait();
             panic!("the server did not start: {first}{}", log.lock().unwrap());
         };

@@ -8,6 +8,7 @@ use keys_schema::proto::web_socket_message::Type;
 use keys_schema::proto::{Envelope, WebSocketMessage, WebSocketRequestMessage, WebSocketResponseMessage};
 use prost::Message as _;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -28,9 +29,14 @@ pub(crate) enum Event {
     Closed(Option<u16>),
 }
 
+/// What a socket runs over.
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
+
 /// One open socket.
 pub(crate) struct Socket {
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<Box<dyn ByteStream>>,
     waiting: VecDeque<Event>,
     next_id: u64,
 }
@@ -59,15 +65,20 @@ impl Socket {
         {
             request.headers_mut().insert(name, value.parse().unwrap());
         }
-        let stream = TcpStream::connect(address).await.unwrap();
+        let stream: Box<dyn ByteStream> = Box::new(TcpStream::connect(address).await.unwrap());
         match within("an upgrade", tokio_tungstenite::client_async(request, stream)).await {
-            Ok((stream, _)) => Ok(Self {
-                stream,
-                waiting: VecDeque::new(),
-                next_id: 0,
-            }),
+            Ok((stream, _)) => Ok(Self::over(stream)),
             Err(Error::Http(response)) => Err(response.status().as_u16()),
             Err(error) => panic!("the upgrade failed: {error}"),
+        }
+    }
+
+    /// A socket that is open already.
+    pub(crate) fn over(stream: WebSocketStream<Box<dyn ByteStream>>) -> Self {
+        Self {
+            stream,
+            waiting: VecDeque::new(),
+            next_id: 0,
         }
     }
 
