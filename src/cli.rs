@@ -32,7 +32,14 @@ pub enum Command {
         #[command(subcommand)]
         step: MigrateStep,
     },
-    /// Check configuration, data directory, database, Redis, TLS, clock and limits, and say how to mend what is wrong.
+    /// Make, show or replace the keys for sealed sender.
+    #[command(after_help = KEYS_EXAMPLES)]
+    Keys {
+        /// What to do with them.
+        #[command(subcommand)]
+        step: KeysStep,
+    },
+    /// Check configuration, data directory, keys, database, Redis, TLS, clock and limits, and say how to mend what is wrong.
     Doctor,
     /// Print the configuration in effect, where each value came from, and no secrets.
     Config,
@@ -47,6 +54,21 @@ pub enum MigrateStep {
     Down,
     /// Show what is applied and what is missing.
     Status,
+}
+
+/// What to do with the keys for sealed sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum KeysStep {
+    /// Make a server key, and the trust root unless it is there. The first start does the same.
+    Init,
+    /// Show the trust root that clients pin, and which server key is in use.
+    Show {
+        /// As a JSON object, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Replace the server key. Needs the trust root; what the old key signed stays valid. Takes effect at the next start.
+    RotateServerKey,
 }
 
 /// Settings as flags. What has none here is set in the file or the environment.
@@ -83,6 +105,13 @@ pub struct SettingsArgs {
     /// Key of the hash of phone numbers [default: the file pepper in the data directory, made when missing].
     #[arg(long, global = true, value_name = "FILE")]
     pepper_file: Option<String>,
+    /// Private half of the trust root for sealed sender [default: the file trust-root in the data directory, made when
+    /// missing]. Needed to make a server key, not to serve.
+    #[arg(long, global = true, value_name = "FILE")]
+    trust_root_file: Option<String>,
+    /// Key that signs sender certificates [default: the file server-key in the data directory, made when missing].
+    #[arg(long, global = true, value_name = "FILE")]
+    server_key_file: Option<String>,
     /// Who may register: open (anyone who reaches the server) or closed. Needed if a listener is not on loopback.
     #[arg(long, global = true, value_name = "POLICY")]
     registration: Option<String>,
@@ -104,6 +133,8 @@ impl Cli {
             ("tls_cert", "--tls-cert", s.tls_cert),
             ("tls_key", "--tls-key", s.tls_key),
             ("pepper_file", "--pepper-file", s.pepper_file),
+            ("trust_root_file", "--trust-root-file", s.trust_root_file),
+            ("server_key_file", "--server-key-file", s.server_key_file),
             ("registration", "--registration", s.registration),
             ("log", "--log", s.log),
         ];
@@ -159,6 +190,17 @@ Examples:
 The first lines on standard output name each bound address. SIGTERM or SIGINT stops gracefully within drain_secs, a
 second one at once. SIGHUP reads the certificate again.";
 
+const KEYS_EXAMPLES: &str = "\
+Examples:
+  blind-relay keys init                                            Both keys in the data directory
+  blind-relay keys init --trust-root-file /media/usb/trust-root    Keep the trust root off this machine from the start
+  blind-relay keys show                                            What clients must pin
+  blind-relay keys rotate-server-key --trust-root-file /media/usb/trust-root
+
+All nodes of one database have the same trust root: it is in every client, and the database remembers it. A node needs
+its private half only to make a server key. Give a new node either the trust root's file, with which it makes a server
+key of its own, or another node's server key file.";
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -180,7 +222,10 @@ mod tests {
 
     #[test]
     fn every_example_of_the_help_parses() {
-        let lines: Vec<&str> = EXAMPLES.lines().chain(SERVE_EXAMPLES.lines()).collect();
+        let lines: Vec<&str> = [EXAMPLES, SERVE_EXAMPLES, KEYS_EXAMPLES]
+            .iter()
+            .flat_map(|text| text.lines())
+            .collect();
         let commands = lines
             .iter()
             .filter_map(|line| line.strip_prefix("  ")?.split("  ").next());
@@ -195,7 +240,7 @@ mod tests {
             );
             count += 1;
         }
-        assert_eq!(count, 7);
+        assert_eq!(count, 11);
     }
 
     #[test]
@@ -231,6 +276,10 @@ mod tests {
             "k",
             "--pepper-file",
             "p",
+            "--trust-root-file",
+            "t",
+            "--server-key-file",
+            "s",
             "--registration",
             "closed",
             "--log",
@@ -242,7 +291,7 @@ mod tests {
                 .iter()
                 .filter(|setting| setting.origin != Origin::Default)
                 .count();
-            assert_eq!(set, 10);
+            assert_eq!(set, 12);
             let config = Config::from_settings(settings).unwrap();
             assert_eq!(config.listen.len(), 2);
             assert_eq!(config.registration, Registration::Closed);

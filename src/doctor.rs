@@ -2,6 +2,7 @@
 //!
 //! It changes nothing: what is missing and would be made by the server is told as such.
 
+mod attachments;
 mod machine;
 mod services;
 
@@ -13,7 +14,8 @@ use crate::config::{Config, Registration, Tls};
 use crate::domain::{Clock, SystemClock, Timestamp};
 use crate::tls::{TlsFiles, days_left};
 
-pub use machine::{data_dir, descriptors, pepper};
+pub use attachments::attachments;
+pub use machine::{data_dir, descriptors, keys, pepper};
 pub use services::{database, redis};
 
 /// What was found at one place.
@@ -102,8 +104,10 @@ pub async fn checks(config: &Config, now: Timestamp) -> Vec<Check> {
     checks.push(registration(config));
     checks.push(data_dir(&config.data_dir));
     checks.push(pepper(config));
+    checks.push(keys(config));
     checks.extend(database(config, now).await);
     checks.push(redis(config).await);
+    checks.push(attachments(config).await);
     checks.push(tls(config, now));
     checks.push(descriptors(config.limits.max_connections));
     checks

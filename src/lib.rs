@@ -12,7 +12,10 @@
 //! 6. The client's answer becomes an acknowledgement, and the next commit deletes the row.
 
 pub mod accounts;
+pub mod attachments;
 pub mod auth;
+pub mod calling;
+pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod directory;
@@ -20,6 +23,7 @@ pub mod doctor;
 pub mod domain;
 pub mod encoding;
 pub mod http;
+pub mod provisioning;
 pub mod relay;
 pub mod retention;
 pub mod sealing;

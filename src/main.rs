@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         match command {
             Command::Serve => server::run_until_signal(config).await,
             Command::Migrate { step } => server::migrate(&config, step).await,
+            Command::Keys { step } => server::keys(&config, step),
             Command::Doctor => doctor::run(&config).await,
             Command::Config => Ok(()),
         }

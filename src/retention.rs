@@ -1,11 +1,13 @@
-//! Drops what has had its time: envelopes nobody fetched, verification sessions nobody finished.
+//! Drops what has had its time: attachments, envelopes nobody fetched, verification sessions nobody finished, offers nobody took up,
+//! linked devices nobody uses.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::Clock;
+use crate::attachments::{Attachments, Refused};
+use crate::domain::{Aci, Clock, MailboxId};
 use crate::storage::{Storage, StorageError};
 use crate::telemetry::metrics;
 
@@ -35,13 +37,98 @@ pub async fn sweep(storage: &Storage, clock: &dyn Clock) -> Result<(u64, u64), S
     }
     let sessions = storage.accounts.expire_sessions(clock.now()).await?;
     metrics::expired("verification_session", sessions);
+    let offers = storage.devices.expire_offers(clock.now()).await?;
+    metrics::expired("link_offer", offers);
+    let names = storage.usernames.expire(clock.now()).await?;
+    metrics::expired("username", names);
     Ok((envelopes, sessions))
+}
+
+/// Drops uploads that nobody finished and attachments whose days are over, now and then every [`PERIOD`], until the token
+/// is cancelled; less often, objects that belong to nothing.
+pub async fn run_attachments(attachments: Arc<Attachments>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(PERIOD);
+    let mut orphans = tokio::time::interval_at(tokio::time::Instant::now() + ORPHANS_FIRST, ORPHANS_PERIOD);
+    loop {
+        let swept = tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => sweep_attachments(&attachments).await,
+            _ = orphans.tick() => sweep_orphans(&attachments).await,
+        };
+        match swept {
+            Ok(()) => {}
+            Err(Refused::Storage(error)) => {
+                tracing::warn!(cause = error.log_safe_cause(), "attachments could not be swept");
+            }
+            Err(Refused::Blobs(error)) => tracing::warn!(cause = error.0, "attachments could not be swept"),
+            Err(_) => tracing::warn!("attachments could not be swept"),
+        }
+    }
+}
+
+async fn sweep_attachments(attachments: &Attachments) -> Result<(), Refused> {
+    let swept = attachments.sweep().await?;
+    metrics::expired("attachment", swept.expired);
+    tracing::debug!(expired = swept.expired, cleared = swept.cleared, "swept attachments");
+    Ok(())
+}
+
+async fn sweep_orphans(attachments: &Attachments) -> Result<(), Refused> {
+    let dropped = attachments.sweep_orphans().await?;
+    metrics::expired("attachment_orphan", dropped);
+    Ok(())
+}
+
+/// Removes linked devices that were not seen for `days`, now and then every [`PERIOD`], until the token is cancelled.
+/// `removed` is told of each whose queue is gone.
+pub async fn run_idle(
+    storage: Storage,
+    clock: Arc<dyn Clock>,
+    days: u16,
+    removed: impl Fn(Aci, MailboxId) + Send + Sync,
+    stop: CancellationToken,
+) {
+    let mut ticks = tokio::time::interval(PERIOD);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        match sweep_idle(&storage, clock.as_ref(), days, &removed).await {
+            Ok(devices) => tracing::debug!(devices, "removed linked devices that nobody uses"),
+            Err(error) => tracing::warn!(cause = error.log_safe_cause(), "idle devices could not be removed"),
+        }
+    }
+}
+
+/// Removes the linked devices that were not seen for so many days, and says how many. A primary stays: it is the account.
+pub async fn sweep_idle(
+    storage: &Storage,
+    clock: &dyn Clock,
+    days: u16,
+    removed: &(impl Fn(Aci, MailboxId) + Send + Sync),
+) -> Result<u64, StorageError> {
+    let before = clock.now().day().plus(-i32::from(days));
+    let mut devices = 0;
+    loop {
+        let idle = storage.devices.remove_idle(before, DEVICES_PER_TRANSACTION).await?;
+        for (aci, mailbox) in &idle {
+            removed(*aci, *mailbox);
+        }
+        devices += idle.len() as u64;
+        metrics::expired("linked_device", idle.len() as u64);
+        if idle.is_empty() {
+            return Ok(devices);
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 /// How often expired rows are looked for. On SQLite a sweep also empties the write-ahead log, so what was deleted is gone
 /// from the disk within about this time.
 pub const PERIOD: Duration = Duration::from_secs(60);
+/// A crash leaves few objects behind, and looking for them reads the name of every object there is.
+const ORPHANS_FIRST: Duration = Duration::from_secs(60 * 60);
+const ORPHANS_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 const ROWS_PER_TRANSACTION: u32 = 1000;
+/// Each takes its keys and its queue with it.
+const DEVICES_PER_TRANSACTION: u32 = 50;
 
 #[cfg(test)]
 mod tests {
@@ -49,7 +136,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{Batch, Copy, Day, Delivery, Enqueued, MailboxId, Timestamp};
-    use crate::storage::conformance::fixtures::register;
+    use crate::storage::conformance::fixtures::{aci, add_second_device, register};
     use crate::storage::testing::{ROOMY, sqlite};
 
     struct Midnight(Day);
@@ -58,6 +145,22 @@ mod tests {
         fn now(&self) -> Timestamp {
             Timestamp(i64::from(self.0.0) * 24 * 60 * 60 * 1000)
         }
+    }
+
+    #[tokio::test]
+    async fn linked_devices_go_when_they_were_not_seen_for_so_many_days() {
+        let database = sqlite(ROOMY).await.unwrap();
+        register(&database, 1, 1001).await;
+        add_second_device(&database).await;
+        let storage = database.storage();
+        let gone = std::sync::Mutex::new(Vec::new());
+        let removed = |aci, mailbox| gone.lock().unwrap().push((aci, mailbox));
+        // Both were seen on day 20000 last.
+        let sweep = async |day| sweep_idle(&storage, &Midnight(Day(day)), 45, &removed).await.unwrap();
+        assert_eq!(sweep(20_045).await, 0);
+        assert_eq!(sweep(20_046).await, 1);
+        assert_eq!(sweep(30_000).await, 0);
+        assert_eq!(*gone.lock().unwrap(), [(aci(1), MailboxId(1002))]);
     }
 
     #[tokio::test]

@@ -78,7 +78,7 @@ pub fn read_or_create(path: &Path) -> Result<Zeroizing<[u8; 32]>, SecretFileErro
             Err(SecretFileError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {}
             Err(other) => return Err(other),
         }
-        match create(path) {
+        match create_random(path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => {
                 return Err(SecretFileError::Io {
@@ -98,9 +98,34 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_directory(path)
 }
 
+/// Writes a file for its owner alone, whole and durably, where none is yet.
+///
+/// # Errors
+/// [`ErrorKind::AlreadyExists`] if there is one, which is left as it is.
+pub fn create(path: &Path, content: &[u8]) -> io::Result<()> {
+    let draft = write_draft(path, content)?;
+    // A link, unlike a rename, does not replace the file of a process that was quicker.
+    let linked = fs::hard_link(&draft, path);
+    fs::remove_file(&draft)?;
+    linked?;
+    sync_directory(path)
+}
+
 /// Makes a directory that only its owner can enter. One that exists is left as it is.
 pub fn create_private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Lower-case hex digits, wiped when dropped.
+pub fn encode_hex(bytes: &[u8]) -> Zeroizing<String> {
+    // One digit more than is needed: who ends a line does not leave a copy behind by growing the text.
+    let mut text = Zeroizing::new(String::with_capacity(2 * bytes.len() + 1));
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(digit.into(), 16).expect("four bits are a hex digit"));
+        }
+    }
+    text
 }
 
 /// 32 bytes from 64 hex digits.
@@ -121,22 +146,12 @@ pub fn decode_hex(text: &str) -> Option<Zeroizing<[u8; 32]>> {
     Some(bytes)
 }
 
-fn create(path: &Path) -> io::Result<()> {
+fn create_random(path: &Path) -> io::Result<()> {
     let mut bytes = Zeroizing::new([0; 32]);
     getrandom::fill(bytes.as_mut()).map_err(|_| io::Error::other("the system gave no randomness"))?;
-    let mut text = Zeroizing::new(String::with_capacity(65));
-    for byte in bytes.iter() {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(char::from_digit(digit.into(), 16).expect("four bits are a hex digit"));
-        }
-    }
+    let mut text = encode_hex(&*bytes);
     text.push('\n');
-    let draft = write_draft(path, text.as_bytes())?;
-    // A link, unlike a rename, does not replace the file of a process that was quicker.
-    let linked = fs::hard_link(&draft, path);
-    fs::remove_file(&draft)?;
-    linked?;
-    sync_directory(path)
+    create(path, text.as_bytes())
 }
 
 fn write_draft(path: &Path, content: &[u8]) -> io::Result<PathBuf> {

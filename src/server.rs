@@ -4,6 +4,8 @@
 //! finishes → the writer flushes. What is left after the drain time is cut and named.
 
 mod app;
+mod attachments;
+mod keys;
 mod lifecycle;
 
 use std::io::Write;
@@ -27,6 +29,8 @@ use crate::storage::migrate;
 use crate::tls::{ServerTls, TlsFiles, self_signed};
 
 pub use app::location;
+pub use attachments::blobs;
+pub use keys::{key_files, keys};
 pub use lifecycle::{Lifecycle, Unfinished, signals};
 
 /// A server that is bound and does not serve yet.

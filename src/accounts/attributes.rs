@@ -1,7 +1,12 @@
 //! What an account and its device say about themselves.
 
 use crate::auth::{ServerSecrets, verifier};
-use crate::domain::{AccessKey, Aci, AttributesUpdate, Capabilities, DeviceName, UnidentifiedAccess};
+use crate::domain::{
+    AccessKey, Aci, AttributesUpdate, Capabilities, DeviceId, DeviceName, LockUpdate, ProtocolAddress,
+    UnidentifiedAccess,
+};
+
+use super::lock::RegistrationLock;
 
 /// Attributes as a client gave them, checked for form.
 #[derive(Clone)]
@@ -20,6 +25,8 @@ pub struct Attributes {
     pub discoverable: bool,
     /// Lets the owner register again without a code.
     pub recovery_password: Option<[u8; 32]>,
+    /// Keeps others from registering the number while it is in use.
+    pub lock: Option<RegistrationLock>,
 }
 
 impl Attributes {
@@ -31,15 +38,21 @@ impl Attributes {
         }
     }
 
-    /// The change that these attributes make to an existing account.
-    pub fn update(&self, secrets: &ServerSecrets, aci: Aci) -> AttributesUpdate {
+    /// The change that these attributes make to the existing account of a device. Without a registration lock in them, a
+    /// primary clears the account's; a linked device does not know it, and leaves it as it is.
+    pub fn update(&self, secrets: &ServerSecrets, by: ProtocolAddress) -> AttributesUpdate {
+        let lock = match &self.lock {
+            None if by.device_id != DeviceId::PRIMARY => LockUpdate::Keep,
+            lock => LockUpdate::Set(lock.as_ref().map(RegistrationLock::verifier)),
+        };
         AttributesUpdate {
             name: self.name.clone(),
             fetches_messages: self.fetches_messages,
             capabilities: self.capabilities,
-            access: self.access(secrets, aci),
+            access: self.access(secrets, by.aci),
             discoverable: self.discoverable,
             recovery: self.recovery_password.map(|password| verifier(&password)),
+            lock,
         }
     }
 }

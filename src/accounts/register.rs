@@ -12,6 +12,8 @@ use crate::sealing::random;
 use crate::storage::{AccountStore, StorageError};
 
 use super::attributes::Attributes;
+use super::created_at::created_at;
+use super::lock::{self, RegistrationLock};
 use super::verification::{SessionId, Verifier};
 
 /// How a client shows that the number is its own.
@@ -77,6 +79,10 @@ pub enum RegistrationRefused {
     /// The number has no account with this recovery password.
     #[error("the recovery password is wrong")]
     RecoveryPassword,
+    /// The number's account has a registration lock, and the right one was not shown. It holds for so many milliseconds,
+    /// unless the account is used in the meantime.
+    #[error("the number's account has a registration lock")]
+    Locked(i64),
     /// The number has an account whose data could be moved to the new device first.
     #[error("the old device can transfer its data")]
     TransferPossible,
@@ -132,6 +138,12 @@ impl Registrar {
             {
                 return Err(RegistrationRefused::RecoveryPassword);
             }
+            if let Some(remaining) = old
+                .as_ref()
+                .and_then(|account| lock::holds_for(account, request.attributes.lock.as_ref(), self.clock.now()))
+            {
+                return Err(RegistrationRefused::Locked(remaining));
+            }
             if !request.skip_device_transfer && old.as_ref().is_some_and(|account| primary_has(account, "transfer")) {
                 return Err(RegistrationRefused::TransferPossible);
             }
@@ -172,9 +184,9 @@ impl Registrar {
     fn registration(&self, request: &RegistrationRequest, aci: Aci) -> Registration {
         let attributes = &request.attributes;
         let credential = request.password.verifier();
-        // Never negative, so that it reads the same in every log of a database.
-        let mailbox = MailboxId(i64::from_be_bytes(random()) & i64::MAX);
+        let mailbox = random_mailbox();
         let secret = DeviceSecret::derive(&request.password, &credential.salt);
+        let now = self.clock.now();
         let device = Device {
             id: DeviceId::PRIMARY,
             mailbox,
@@ -185,7 +197,8 @@ impl Registrar {
             credential,
             fetches_messages: attributes.fetches_messages,
             capabilities: attributes.capabilities,
-            last_seen: self.clock.now().day(),
+            last_seen: now.day(),
+            created_at: created_at(&request.aci_identity, DeviceId::PRIMARY, request.registration_id, now),
         };
         Registration {
             number: self.secrets.hash_number(&request.number),
@@ -198,9 +211,15 @@ impl Registrar {
             access: attributes.access(&self.secrets, aci),
             discoverable: attributes.discoverable,
             recovery: attributes.recovery_password.map(|password| verifier(&password)),
+            lock: attributes.lock.as_ref().map(RegistrationLock::verifier),
             device,
         }
     }
+}
+
+/// A name for a queue. Never negative, so that it reads the same in every log of a database.
+pub(super) fn random_mailbox() -> MailboxId {
+    MailboxId(i64::from_be_bytes(random()) & i64::MAX)
 }
 
 /// Takes the same time whether the account exists or not.

@@ -8,7 +8,7 @@ use moka::sync::Cache;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use crate::domain::{Account, DeviceId, MailboxId, ProtocolAddress, SecretVerifier, ServiceId};
+use crate::domain::{Account, Actor, Day, DeviceId, MailboxId, ProtocolAddress, SecretVerifier, ServiceId};
 use crate::sealing::random;
 use crate::storage::{AccountCache, StorageError};
 
@@ -21,8 +21,20 @@ pub struct Authenticated {
     pub address: ProtocolAddress,
     /// Its queue, by which a later request can tell whether the device has been replaced meanwhile.
     pub mailbox: MailboxId,
+    /// The last day on which it was seen before this.
+    pub last_seen: Day,
     /// What its password opens.
     pub secret: Arc<DeviceSecret>,
+}
+
+impl Authenticated {
+    /// The device as storage checks it before a change.
+    pub fn actor(&self) -> Actor {
+        Actor {
+            address: self.address,
+            mailbox: self.mailbox,
+        }
+    }
 }
 
 /// Checks passwords, and remembers for a while which were right.
@@ -105,6 +117,7 @@ impl Authenticator {
         Some(Authenticated {
             address,
             mailbox: device.mailbox,
+            last_seen: device.last_seen,
             secret,
         })
     }

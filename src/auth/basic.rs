@@ -5,6 +5,7 @@
 
 use base64::Engine;
 use keys_schema::{Aci, ServiceId};
+use zeroize::Zeroizing;
 
 use crate::domain::{DeviceId, ProtocolAddress};
 use crate::encoding::BASE64;
@@ -37,23 +38,35 @@ pub struct MalformedAuthorization;
 impl BasicCredentials {
     /// Parses the value of the header.
     pub fn parse(header: &[u8]) -> Result<Self, MalformedAuthorization> {
-        let header = std::str::from_utf8(header).map_err(|_| MalformedAuthorization)?;
-        let (scheme, encoded) = header.trim().split_once(' ').ok_or(MalformedAuthorization)?;
-        if !scheme.eq_ignore_ascii_case("basic") || encoded.len() > MAX_ENCODED {
-            return Err(MalformedAuthorization);
-        }
-        let decoded = BASE64.decode(encoded.trim()).map_err(|_| MalformedAuthorization)?;
-        let colon = decoded
-            .iter()
-            .position(|byte| *byte == b':')
-            .ok_or(MalformedAuthorization)?;
-        let user = std::str::from_utf8(&decoded[..colon]).map_err(|_| MalformedAuthorization)?;
-        let password = Password::new(&decoded[colon + 1..]).ok_or(MalformedAuthorization)?;
+        let (user, password) = split(header)?;
+        let user = std::str::from_utf8(&user).map_err(|_| MalformedAuthorization)?;
         Ok(Self {
             user: BasicUser::parse(user)?,
             password,
         })
     }
+
+    /// The password alone, whoever the user is: a device that is being linked has no name yet.
+    pub fn parse_password(header: &[u8]) -> Result<Password, MalformedAuthorization> {
+        split(header).map(|(_, password)| password)
+    }
+}
+
+/// User and password, which the first colon parts.
+fn split(header: &[u8]) -> Result<(Vec<u8>, Password), MalformedAuthorization> {
+    let header = std::str::from_utf8(header).map_err(|_| MalformedAuthorization)?;
+    let (scheme, encoded) = header.trim().split_once(' ').ok_or(MalformedAuthorization)?;
+    if !scheme.eq_ignore_ascii_case("basic") || encoded.len() > MAX_ENCODED {
+        return Err(MalformedAuthorization);
+    }
+    let mut decoded = Zeroizing::new(BASE64.decode(encoded.trim()).map_err(|_| MalformedAuthorization)?);
+    let colon = decoded
+        .iter()
+        .position(|byte| *byte == b':')
+        .ok_or(MalformedAuthorization)?;
+    let password = Password::new(&decoded[colon + 1..]).ok_or(MalformedAuthorization)?;
+    decoded.truncate(colon);
+    Ok((decoded.to_vec(), password))
 }
 
 impl BasicUser {
@@ -115,6 +128,22 @@ mod tests {
     fn a_number_is_a_user_too() {
         let user = parse("+15550100001:password").unwrap().user;
         assert_eq!(user, BasicUser::Number(Number::parse("+15550100001").unwrap()));
+    }
+
+    #[test]
+    fn a_password_may_be_read_whoever_the_user_is() {
+        for user in ["", "nobody", "+15550100001", "\u{e9}"] {
+            let header = format!("Basic {}", BASE64.encode(format!("{user}:pass:word")));
+            let password = BasicCredentials::parse_password(header.as_bytes()).unwrap();
+            assert_eq!(password.as_bytes(), b"pass:word");
+        }
+        for header in [
+            &b"Basic bm9ib2R5"[..],
+            b"Basic bm9ib2R5OnNob3J0",
+            b"Bearer bm9ib2R5OnBhc3N3b3Jk",
+        ] {
+            assert!(BasicCredentials::parse_password(header).is_err());
+        }
     }
 
     #[test]

@@ -14,5 +14,8 @@ pub use authenticate::{Authenticated, Authenticator};
 pub use basic::{BasicCredentials, BasicUser, MalformedAuthorization};
 pub use credential::{DeviceSecret, Password, matches, verifier};
 pub use number::{InvalidNumber, Number};
-pub use secrets::{ServerSecrets, open_session_number, random_aci, random_pni, seal_session_number, session_key};
-pub use unidentified::allows_unidentified;
+pub use secrets::{
+    ServerSecrets, link_token_hash, open_link_number, open_session_number, random_aci, random_link_handle, random_pni,
+    seal_link_number, seal_session_number, session_key,
+};
+pub use unidentified::{access_key_checksum, allows_unidentified, allows_unidentified_all};

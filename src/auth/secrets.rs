@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::domain::{AccessKey, Aci, NumberHash, Pni, Sealed, SessionKey};
+use crate::domain::{AccessKey, Aci, LinkHandle, LinkTokenHash, NumberHash, Pni, Sealed, SessionKey};
 use crate::sealing::{SealingKey, derive_bytes, random};
 
 use super::Number;
@@ -17,6 +17,7 @@ pub struct ServerSecrets {
     check: [u8; 32],
     access_keys: SealingKey,
     bus: SealingKey,
+    attachments: [u8; 32],
 }
 
 impl ServerSecrets {
@@ -27,6 +28,7 @@ impl ServerSecrets {
             check: *derive_bytes(pepper, b"", "blind-relay pepper check v1"),
             access_keys: SealingKey::derive(pepper, b"", "blind-relay access keys v1"),
             bus: SealingKey::derive(pepper, b"", "blind-relay hints v1"),
+            attachments: *derive_bytes(pepper, b"", "blind-relay attachments v1"),
         }
     }
 
@@ -54,6 +56,11 @@ impl ServerSecrets {
         Some(AccessKey(key.as_slice().try_into().ok()?))
     }
 
+    /// From which the keys of attachments are derived.
+    pub fn attachment_secret(&self) -> &[u8; 32] {
+        &self.attachments
+    }
+
     /// The key under which hints cross from node to node.
     pub fn bus_key(&self) -> SealingKey {
         self.bus.clone()
@@ -76,6 +83,22 @@ pub fn open_session_number(id: &[u8], sealed: &Sealed) -> Option<Number> {
     Number::parse(std::str::from_utf8(&text).ok()?).ok()
 }
 
+/// The name under which an offer to link a device is stored: SHA-256 of its token.
+pub fn link_token_hash(token: &[u8]) -> LinkTokenHash {
+    LinkTokenHash(Sha256::digest(token).into())
+}
+
+/// Seals an account's number so that only who has the link token can open it, for that account.
+pub fn seal_link_number(token: &[u8], aci: Aci, number: &Number) -> Sealed {
+    SealingKey::derive(token, b"", LINK_NUMBER).seal(aci.as_bytes(), number.as_str().as_bytes())
+}
+
+/// Opens what [`seal_link_number`] made.
+pub fn open_link_number(token: &[u8], aci: Aci, sealed: &Sealed) -> Option<Number> {
+    let text: Zeroizing<Vec<u8>> = SealingKey::derive(token, b"", LINK_NUMBER).open(aci.as_bytes(), &sealed.0)?;
+    Number::parse(std::str::from_utf8(&text).ok()?).ok()
+}
+
 /// A random account id.
 pub fn random_aci() -> Aci {
     Aci::new(random_uuid())
@@ -86,11 +109,17 @@ pub fn random_pni() -> Pni {
     Pni::new(random_uuid())
 }
 
+/// A random name for a link to a user name.
+pub fn random_link_handle() -> LinkHandle {
+    LinkHandle(random_uuid())
+}
+
 fn random_uuid() -> Uuid {
     uuid::Builder::from_random_bytes(random()).into_uuid()
 }
 
 const SESSION_NUMBER: &str = "blind-relay verification session number v1";
+const LINK_NUMBER: &str = "blind-relay link token number v1";
 
 #[cfg(test)]
 mod tests {
@@ -115,6 +144,16 @@ mod tests {
         let sealed = secrets.seal_access_key(alice, &AccessKey([7; 16]));
         assert!(secrets.open_access_key(alice, &sealed) == Some(AccessKey([7; 16])));
         assert!(secrets.open_access_key(bob, &sealed).is_none());
+    }
+
+    #[test]
+    fn a_link_number_opens_with_its_token_and_for_its_account_only() {
+        let number = Number::parse("+15550100001").unwrap();
+        let (alice, bob) = (random_aci(), random_aci());
+        let sealed = seal_link_number(b"token", alice, &number);
+        assert_eq!(open_link_number(b"token", alice, &sealed), Some(number));
+        assert_eq!(open_link_number(b"other", alice, &sealed), None);
+        assert_eq!(open_link_number(b"token", bob, &sealed), None);
     }
 
     #[test]

@@ -106,11 +106,14 @@ impl Settings {
         let mut entries = Vec::new();
         for (key, value) in table {
             match value {
-                Value::Table(inner) => entries.extend(inner.into_iter().map(|(name, value)| Setting {
-                    key: format!("{key}.{name}"),
-                    value,
-                    origin: Origin::Default,
-                })),
+                // An empty table is one whose keys are the operator's own: a setting as a whole.
+                Value::Table(inner) if !inner.is_empty() => {
+                    entries.extend(inner.into_iter().map(|(name, value)| Setting {
+                        key: format!("{key}.{name}"),
+                        value,
+                        origin: Origin::Default,
+                    }))
+                }
                 value => entries.push(Setting {
                     key,
                     value,
@@ -313,6 +316,7 @@ const PREFIX: &str = "BLIND_RELAY_";
 fn fits(default: &Value, value: &Value) -> bool {
     match (default, value) {
         (Value::Array(_), Value::Array(items)) => items.iter().all(Value::is_str),
+        (Value::Table(_), Value::Table(items)) => items.iter().all(|(_, value)| value.is_str()),
         _ => default.same_type(value),
     }
 }
@@ -325,6 +329,14 @@ fn parse_like(default: &Value, text: &str) -> Option<Value> {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Some(Value::Array(items.map(|item| Value::String(item.to_owned())).collect()))
         }
+        Value::Table(_) => {
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            let pairs = items.map(|item| {
+                let (name, value) = item.split_once('=')?;
+                Some((name.trim().to_owned(), Value::String(value.trim().to_owned())))
+            });
+            pairs.collect::<Option<Table>>().map(Value::Table)
+        }
         _ => Some(Value::String(text.to_owned())),
     }
 }
@@ -334,6 +346,7 @@ fn describe(default: &Value) -> &'static str {
         Value::Integer(_) => "a whole number",
         Value::Boolean(_) => "true or false",
         Value::Array(_) => "a list of strings",
+        Value::Table(_) => "name = \"value\", with quotes around a name that has dots",
         _ => "a string",
     }
 }

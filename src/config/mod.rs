@@ -3,19 +3,24 @@
 //! Layers: `defaults.toml` ← file ← environment ← flags ([`layers`]). A value that cannot be used is refused at start with
 //! its key, its origin and the remedy; nothing below [`crate::server`] sees this module, parts receive values.
 
+mod attachments;
+mod calls;
 mod layers;
 mod read;
 mod secret;
 mod show;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::secret_file;
 use read::Reader;
 
+pub use attachments::{AttachmentStore, Attachments, UploadForm};
 pub use layers::{ConfigError, DEFAULTS, Flag, Origin, Problem, Setting, Settings, environment_name};
 pub use secret::{Secret, mask};
 pub use show::show;
@@ -28,6 +33,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Whether `admin_listen` may be reachable from other machines.
     pub admin_allow_remote: bool,
+    /// Under which URL clients reach the server; `None` for the one that each names.
+    pub public_url: Option<Arc<str>>,
     /// Directory of everything the server keeps on disk.
     pub data_dir: PathBuf,
     /// Where accounts, keys and queues live.
@@ -38,6 +45,8 @@ pub struct Config {
     pub redis_url: Option<Secret>,
     /// Where the key of the number hash comes from.
     pub pepper: Pepper,
+    /// Keys for sealed sender.
+    pub sealed_sender: SealedSender,
     /// Whether and how listeners speak TLS.
     pub tls: Tls,
     /// Who may register.
@@ -56,8 +65,18 @@ pub struct Config {
     pub relay: Relay,
     /// Bounds of the key directory.
     pub keys: Keys,
+    /// Bounds of what an account keeps for its own devices.
+    pub account_data: AccountData,
+    /// Linked devices.
+    pub devices: Devices,
+    /// Attachments.
+    pub attachments: Attachments,
     /// Sizes of caches.
     pub cache: Cache,
+    /// TURN servers for calls.
+    pub turn: Option<Turn>,
+    /// Values that every client is told.
+    pub remote_config: BTreeMap<String, String>,
 }
 
 /// Where accounts, keys and queues live.
@@ -76,6 +95,17 @@ pub enum Pepper {
     Given(Secret),
     /// A file, made when missing.
     File(PathBuf),
+}
+
+/// Keys for sealed sender.
+#[derive(Clone, Debug)]
+pub struct SealedSender {
+    /// The file of the trust root's private half.
+    pub trust_root_file: PathBuf,
+    /// The file of the server key and its certificate.
+    pub server_key_file: PathBuf,
+    /// How long a sender certificate is valid.
+    pub certificate_lifetime: Duration,
 }
 
 /// Whether and how listeners speak TLS.
@@ -132,6 +162,12 @@ pub struct Limits {
     pub socket_max_message_bytes: usize,
     /// Silence after which a WebSocket counts as dead.
     pub socket_idle: Duration,
+    /// WebSockets of devices that are about to be linked.
+    pub max_provisioning_sockets: usize,
+    /// Silence after which such a WebSocket is closed.
+    pub provisioning_idle: Duration,
+    /// After which such a WebSocket is closed in any case.
+    pub provisioning_lifetime: Duration,
 }
 
 /// Bounds of the queue.
@@ -163,6 +199,26 @@ pub struct Keys {
     pub bundle_fetches_per_hour: u32,
 }
 
+/// Bounds of what an account keeps for its own devices.
+#[derive(Clone, Debug)]
+pub struct AccountData {
+    /// Bytes of one entry.
+    pub max_value_bytes: usize,
+    /// Entries.
+    pub max_keys: u32,
+    /// Bytes of all entries together.
+    pub max_total_bytes: u64,
+}
+
+/// Linked devices.
+#[derive(Clone, Debug)]
+pub struct Devices {
+    /// Devices that an account may have, its primary included.
+    pub max_per_account: u8,
+    /// Days after which a linked device that was not seen is removed; 0 for never.
+    pub idle_days: u16,
+}
+
 /// Sizes of caches.
 #[derive(Clone, Debug)]
 pub struct Cache {
@@ -170,6 +226,17 @@ pub struct Cache {
     pub credentials: u64,
     /// Accounts with their devices.
     pub accounts: u64,
+}
+
+/// TURN servers for calls.
+#[derive(Clone)]
+pub struct Turn {
+    /// Where they are.
+    pub urls: Vec<String>,
+    /// What they share with this server.
+    pub secret: Secret,
+    /// How long credentials are good.
+    pub ttl: Duration,
 }
 
 /// Where the layers above the defaults are.
@@ -248,6 +315,7 @@ fn read_config(r: &mut Reader<'_>) -> Config {
         database_pool_size: r.integer("database_pool_size", 1..=1_000),
         redis_url: read_redis(r),
         pepper: read_pepper(r, &data_dir),
+        sealed_sender: read_sealed_sender(r, &data_dir),
         tls: read_tls(r, &data_dir),
         registration: read_registration(r, &listen),
         log: r
@@ -264,6 +332,9 @@ fn read_config(r: &mut Reader<'_>) -> Config {
             max_headers: r.integer("limits.max_headers", 16..=1_000),
             socket_max_message_bytes: r.integer("limits.socket_max_message_bytes", 262_144..=67_108_864),
             socket_idle: r.seconds("limits.socket_idle_secs", 10..=3_600),
+            max_provisioning_sockets: r.integer("limits.max_provisioning_sockets", 1..=1_000_000),
+            provisioning_idle: r.seconds("limits.provisioning_idle_secs", 1..=3_600),
+            provisioning_lifetime: r.seconds("limits.provisioning_lifetime_secs", 1..=3_600),
         },
         queue: Queue {
             max_envelopes: r.integer("queue.max_envelopes", 1..=10_000_000),
@@ -278,10 +349,23 @@ fn read_config(r: &mut Reader<'_>) -> Config {
         keys: Keys {
             bundle_fetches_per_hour: r.integer("keys.bundle_fetches_per_hour", 1..=1_000_000),
         },
+        account_data: AccountData {
+            max_value_bytes: r.integer("account_data.max_value_bytes", 1_024..=262_144),
+            max_keys: r.integer("account_data.max_keys", 1..=100_000),
+            max_total_bytes: r.integer("account_data.max_total_bytes", 1_024..=17_179_869_184),
+        },
+        devices: Devices {
+            max_per_account: r.integer("devices.max_per_account", 1..=127),
+            idle_days: r.integer("devices.idle_days", 0..=3_650),
+        },
+        attachments: attachments::read_attachments(r, &data_dir),
+        public_url: attachments::read_public_url(r),
         cache: Cache {
             credentials: r.integer("cache.credentials", 0..=100_000_000),
             accounts: r.integer("cache.accounts", 0..=100_000_000),
         },
+        turn: calls::read_turn(r),
+        remote_config: calls::read_remote_config(r),
         listen,
         data_dir,
     };
@@ -354,6 +438,15 @@ fn read_pepper(r: &mut Reader<'_>, data_dir: &Path) -> Pepper {
     Pepper::Given(given)
 }
 
+fn read_sealed_sender(r: &mut Reader<'_>, data_dir: &Path) -> SealedSender {
+    let days: u64 = r.integer("sender_certificate_days", 1..=90);
+    SealedSender {
+        trust_root_file: r.path("trust_root_file").unwrap_or_else(|| data_dir.join("trust-root")),
+        server_key_file: r.path("server_key_file").unwrap_or_else(|| data_dir.join("server-key")),
+        certificate_lifetime: Duration::from_secs(days * 24 * 60 * 60),
+    }
+}
+
 fn read_tls(r: &mut Reader<'_>, data_dir: &Path) -> Tls {
     let self_signed = r.boolean("tls_self_signed");
     match (r.path("tls_cert"), r.path("tls_key")) {
@@ -416,7 +509,7 @@ fn read_log_level(r: &mut Reader<'_>) -> String {
 /// Secrets that are read from the file named by the key's `_file` sibling. The pepper's file is read by the server, which
 /// makes it when missing.
 fn read_secret_files(settings: &mut Settings) {
-    for key in ["database_url", "redis_url"] {
+    for key in SECRETS.into_iter().filter(|key| *key != "pepper") {
         let file_key = format!("{key}_file");
         let text_of = |key: &str| {
             let setting = settings.find(key)?;
@@ -439,7 +532,14 @@ fn read_secret_files(settings: &mut Settings) {
 }
 
 /// Keys whose values are never shown.
-const SECRETS: [&str; 3] = ["database_url", "redis_url", "pepper"];
+const SECRETS: [&str; 6] = [
+    "database_url",
+    "redis_url",
+    "pepper",
+    "turn.secret",
+    "attachments.s3_access_key_id",
+    "attachments.s3_secret_access_key",
+];
 const CONFIG_VARIABLE: &str = "BLIND_RELAY_CONFIG";
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! From merged values to types: each read names its key, so that a refusal can name it too.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -83,6 +84,24 @@ impl<'a> Reader<'a> {
             .iter()
             .filter_map(Value::as_str)
             .map(|text| self.parse_address(key, text))
+            .collect()
+    }
+
+    pub(super) fn texts(&mut self, key: &'static str) -> Vec<String> {
+        let Value::Array(items) = self.value(key) else {
+            unreachable!("{key} keeps the type of its default");
+        };
+        items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
+    /// A table whose names are the operator's own.
+    pub(super) fn table(&mut self, key: &'static str) -> BTreeMap<String, String> {
+        let Value::Table(items) = self.value(key) else {
+            unreachable!("{key} keeps the type of its default");
+        };
+        items
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.as_str()?.to_owned())))
             .collect()
     }
 

@@ -247,6 +247,115 @@ fn secrets_are_read_from_their_files() {
 }
 
 #[test]
+fn turn_servers_come_with_their_secret_or_not_at_all() {
+    assert!(parse_toml("").unwrap().turn.is_none());
+    let urls = "urls = ['turn:turn.example.org:3478?transport=udp', 'stun:stun.example.org']";
+    let config = parse_toml(&format!("[turn]\n{urls}\nsecret = 'north'\nttl_secs = 600")).unwrap();
+    let turn = config.turn.unwrap();
+    assert_eq!(turn.urls.len(), 2);
+    assert_eq!((turn.secret.expose(), turn.ttl.as_secs()), ("north", 600));
+    for (text, wanted) in [
+        (urls.to_owned(), "given without turn.secret; give turn.secret_file"),
+        ("secret = 'hunter2'".to_owned(), "given without turn.urls"),
+        (
+            "urls = ['turn.example.org']\nsecret = 'hunter2'".to_owned(),
+            "write them as turn:HOST:PORT",
+        ),
+        (
+            "urls = ['turn:']\nsecret = 'hunter2'".to_owned(),
+            "write them as turn:HOST:PORT",
+        ),
+        (
+            "urls = ['turn:a\"b']\nsecret = 'hunter2'".to_owned(),
+            "write them as turn:HOST:PORT",
+        ),
+        (
+            format!("urls = ['turn:{}']\nsecret = 'hunter2'", "x".repeat(300)),
+            "write them as turn:HOST:PORT",
+        ),
+        (
+            format!("urls = {:?}\nsecret = 'hunter2'", vec!["turn:x"; 33]),
+            "write them as turn:HOST:PORT",
+        ),
+        (
+            format!("{urls}\nsecret = 'hunter2'\nttl_secs = 59"),
+            "from 60 to 604800",
+        ),
+    ] {
+        let message = refused(&format!("[turn]\n{text}"));
+        assert!(message.contains(wanted), "{text}: {message}");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+}
+
+#[test]
+fn the_turn_secret_is_read_from_its_file_and_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("turn-secret");
+    fs::write(&file, "hunter2\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let settings = load(Sources {
+        environment: environment(&[
+            (
+                "BLIND_RELAY_TURN__URLS",
+                "turn:turn.example.org, turns:turn.example.org:5349",
+            ),
+            ("BLIND_RELAY_TURN__SECRET_FILE", file.to_str().unwrap()),
+        ]),
+        ..Sources::default()
+    });
+    let text = show(&settings);
+    assert!(
+        text.contains("secret = \"****\"  # secret file ") && !text.contains("hunter2"),
+        "{text}"
+    );
+    let turn = Config::from_settings(settings).unwrap().turn.unwrap();
+    assert_eq!((turn.urls.len(), turn.secret.expose()), (2, "hunter2"));
+}
+
+#[test]
+fn remote_config_has_names_of_its_own() {
+    assert!(parse_toml("").unwrap().remote_config.is_empty());
+    let file = "[remote_config]\n\"global.max\" = '8'\ngreeting = 'hello'\n";
+    let config = parse_toml(file).unwrap();
+    assert_eq!(config.remote_config["global.max"], "8");
+    assert_eq!(config.remote_config.len(), 2);
+    // A later layer replaces the whole of it, and what is shown can be given back.
+    let mut settings = Settings::defaults();
+    settings.apply_toml(file, Path::new("blind-relay.toml"));
+    let shown = show(&settings);
+    assert!(
+        shown.contains("\n[remote_config]  # file blind-relay.toml\n"),
+        "{shown}"
+    );
+    assert_eq!(parse_toml(&shown).unwrap().remote_config, config.remote_config);
+    settings.apply_environment(&environment(&[("BLIND_RELAY_REMOTE_CONFIG", "a.b=1, c = d = e")]));
+    let values = Config::from_settings(settings).unwrap().remote_config;
+    assert_eq!(
+        values.into_iter().collect::<Vec<_>>(),
+        [("a.b".to_owned(), "1".to_owned()), ("c".to_owned(), "d = e".to_owned())]
+    );
+    let many: String = (0..257).map(|n| format!("v{n} = ''\n")).collect();
+    let long = format!("x = '{}'", "x".repeat(1025));
+    for (text, wanted) in [
+        ("global.max = '8'", "quotes around a name that has dots"),
+        ("max = 8", "write name = \"value\""),
+        ("x = 'a\"b'", "without quotes, backslashes and line breaks"),
+        ("x = 'a\\b'", "without quotes, backslashes"),
+        ("x = \"a\\nb\"", "without quotes, backslashes"),
+        ("'' = 'x'", "too much, or not plain text"),
+        (&many, "up to 256 names"),
+        (&long, "of up to 1024 bytes"),
+    ] {
+        let message = refused(&format!("[remote_config]\n{text}"));
+        assert!(message.contains(wanted), "{text}: {message}");
+    }
+    let mut settings = Settings::defaults();
+    settings.apply_environment(&environment(&[("BLIND_RELAY_REMOTE_CONFIG", "no value")]));
+    assert!(Config::from_settings(settings).is_err());
+}
+
+#[test]
 fn what_is_shown_can_be_given_back() {
     let text = show(&load(Sources {
         environment: environment(&[("BLIND_RELAY_DATA_DIR", "/srv/\"relay\"\n")]),

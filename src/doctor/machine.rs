@@ -11,6 +11,7 @@ use rustix::process::{Resource, getrlimit};
 use super::Check;
 use crate::config::{Config, Pepper};
 use crate::secret_file;
+use crate::server::key_files;
 
 /// The data directory: there, ours, private, with room.
 pub fn data_dir(path: &Path) -> Check {
@@ -96,6 +97,26 @@ pub fn pepper(config: &Config) -> Check {
             format!("{} does not hold 64 hex digits", path.display()),
             "restore it from a backup: with another pepper no stored number is recognised",
         ),
+        Err(error) => Check::fail(NAME, error.to_string(), error.remedy()),
+    }
+}
+
+/// The keys for sealed sender: private, well-formed, and under one trust root. That of the database is compared beside
+/// the database.
+pub fn keys(config: &Config) -> Check {
+    const NAME: &str = "keys";
+    let files = key_files(config);
+    let shown = files.server_key_path().display();
+    match files.read() {
+        Ok(Some(_)) if files.has_trust_root() => {
+            let what = format!("{shown} is certified by the trust root, whose private half is here as well");
+            Check::ok(NAME, what)
+        }
+        Ok(Some(_)) => Check::ok(
+            NAME,
+            format!("{shown} is certified by the trust root, whose private half is elsewhere"),
+        ),
+        Ok(None) => Check::ok(NAME, format!("{shown} does not exist yet, the first start makes it")),
         Err(error) => Check::fail(NAME, error.to_string(), error.remedy()),
     }
 }

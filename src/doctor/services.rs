@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::Check;
 use crate::config::{Config, Database, Secret};
 use crate::domain::Timestamp;
-use crate::server::location;
+use crate::server::{key_files, location};
 use crate::storage::migrate::{self, Location, Schema};
 
 /// Whether the database answers, how quickly, whether its clock agrees with `now`, and whether its tables are those of
@@ -23,6 +23,9 @@ pub async fn database(config: &Config, now: Timestamp) -> Vec<Check> {
     };
     if !checks.iter().any(Check::failed) {
         checks.push(schema(&location(config)).await);
+    }
+    if !checks.iter().any(Check::failed) {
+        checks.extend(trust_root(config).await);
     }
     checks
 }
@@ -41,6 +44,48 @@ async fn schema(location: &Location) -> Check {
     }
 }
 
+/// Whether the trust root of the key files is the database's, if both have one. Keys that cannot be read are told of by
+/// their own check.
+async fn trust_root(config: &Config) -> Option<Check> {
+    const NAME: &str = "trust root";
+    const PINNED: &str = "SELECT value FROM settings WHERE name = 'trust_root'";
+    let ours = key_files(config).public_trust_root().ok()?;
+    let pinned = async {
+        Ok::<Option<Vec<u8>>, sqlx::Error>(match &config.database {
+            Database::Sqlite(path) => {
+                let mut connection = read_only(path).connect().await?;
+                sqlx::query_scalar(PINNED).fetch_optional(&mut connection).await?
+            }
+            Database::Postgres(url) => {
+                let mut connection = PgConnection::connect(url.expose()).await?;
+                sqlx::query_scalar(PINNED).fetch_optional(&mut connection).await?
+            }
+        })
+    };
+    // A database without tables has none, and a database that is not there was told of before.
+    let pinned = timeout(PATIENCE, pinned).await.ok()?.ok()??;
+    Some(match ours {
+        Some(ours) if ours.serialized() == pinned => Check::ok(NAME, "the one of the database"),
+        Some(_) => Check::fail(
+            NAME,
+            "another than the database's, which clients pin",
+            "move the key files away, and copy another node's trust root or server key to their places",
+        ),
+        None => Check::fail(
+            NAME,
+            "the database has one, and there is no key under it here",
+            "copy another node's trust root or server key to its place, or restore one of them from a backup",
+        ),
+    })
+}
+
+fn read_only(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .create_if_missing(false)
+}
+
 async fn sqlite(path: &Path) -> Check {
     let shown = path.display();
     if !path.exists() {
@@ -49,12 +94,8 @@ async fn sqlite(path: &Path) -> Check {
             format!("{shown} does not exist yet, the first start makes it"),
         );
     }
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .read_only(true)
-        .create_if_missing(false);
     let asked = async {
-        let mut connection: SqliteConnection = options.connect().await?;
+        let mut connection: SqliteConnection = read_only(path).connect().await?;
         let begin = Instant::now();
         // Reads the file's first page, which a file of another kind fails.
         sqlx::query("SELECT count(*) FROM sqlite_schema")

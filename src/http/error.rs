@@ -84,6 +84,13 @@ impl ApiError {
         }
     }
 
+    /// The same, with the seconds after which another attempt makes sense.
+    pub const fn after(self, secs: u64) -> Self {
+        let mut error = self;
+        error.retry_after_secs = Some(secs);
+        error
+    }
+
     /// The seconds after which another attempt makes sense.
     pub fn retry_after_secs(&self) -> Option<u64> {
         self.retry_after_secs

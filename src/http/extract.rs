@@ -15,6 +15,7 @@ use crate::domain::{AccessKey, DeviceId, ServiceId};
 use crate::encoding::BASE64;
 
 use super::error::ApiError;
+use super::seen;
 use super::state::AppState;
 
 /// The caller is this device. A handler without it has no address to act for.
@@ -29,6 +30,8 @@ pub(super) struct OptionalCaller(pub(super) Option<Authenticated>);
 pub(super) struct Tunnelled {
     /// The socket's device, if it has one.
     pub(super) principal: Option<Arc<Authenticated>>,
+    /// Under which URL the socket was opened, if that is known.
+    pub(super) origin: Option<Arc<str>>,
 }
 
 impl FromRequestParts<AppState> for OptionalCaller {
@@ -47,7 +50,13 @@ impl FromRequestParts<AppState> for OptionalCaller {
             Some(BasicCredentials {
                 user: BasicUser::Device(address),
                 password,
-            }) => Ok(Self(state.authenticator.authenticate(address, &password).await?)),
+            }) => {
+                let caller = state.authenticator.authenticate(address, &password).await?;
+                if let Some(caller) = &caller {
+                    seen::by_request(state, caller);
+                }
+                Ok(Self(caller))
+            }
             _ => Ok(Self(None)),
         }
     }
@@ -59,6 +68,36 @@ impl FromRequestParts<AppState> for Caller {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let OptionalCaller(caller) = OptionalCaller::from_request_parts(parts, state).await?;
         caller.map(Self).ok_or(ApiError::unauthorized())
+    }
+}
+
+/// The caller is the primary device of its account.
+pub(super) struct PrimaryCaller(pub(super) Authenticated);
+
+impl FromRequestParts<AppState> for PrimaryCaller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let Caller(caller) = Caller::from_request_parts(parts, state).await?;
+        if caller.address.device_id == DeviceId::PRIMARY {
+            Ok(Self(caller))
+        } else {
+            Err(ApiError::unauthorized())
+        }
+    }
+}
+
+/// The caller does not say who it is. Wrong credentials say as little as none.
+pub(super) struct Stranger;
+
+impl FromRequestParts<AppState> for Stranger {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        match OptionalCaller::from_request_parts(parts, state).await? {
+            OptionalCaller(None) => Ok(Self),
+            OptionalCaller(Some(_)) => Err(ApiError::bad_request("anonymous_only", "ask this without credentials")),
+        }
     }
 }
 

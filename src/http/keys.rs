@@ -6,6 +6,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use keys_schema::repeated_use_digest;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::auth::Authenticated;
@@ -18,11 +19,14 @@ use super::extract::{
 };
 use super::reach::reach;
 use super::state::{AppState, Node};
+use super::wire::forms::IdentityText;
 use super::wire::keys::{BundlesOut, KeyCheckIn, KeyCountOut, identity_kind, parse_key_upload};
 
 /// `?identity=`
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct IdentityQuery {
+    /// `aci`, which is the default, or `pni`.
+    #[schemars(with = "Option<IdentityText>")]
     identity: Option<String>,
 }
 

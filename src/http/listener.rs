@@ -2,7 +2,7 @@
 //!
 //! The clock over a connection is one rule: it has `header_timeout` from being accepted to its first request, and
 //! `idle_timeout` from each answer's end to the next request; with requests in flight, one of them has to get on within
-//! `stuck_timeout`. hyper's own header timeout is off: it would count the pause
+//! `stuck_timeout`. A connection that carries WebSockets is not idle: they have clocks of their own. hyper's own header timeout is off: it would count the pause
 //! between two requests as a slow head, and does not run before the first bytes have told HTTP/1.1 from HTTP/2. An answer has
 //! ended when hyper took its last frame, so a peer that does not read a whole answer is cut off as well. How long a
 //! request takes, and how large its body is, the router bounds. A peer's address is put nowhere.
@@ -48,10 +48,62 @@ pub struct ConnectionLimits {
     pub max_headers: usize,
 }
 
-/// One place among the connections that may be open. It is in the extensions of every request: whoever takes over an
-/// upgraded connection keeps it for as long as the socket is open.
+/// One place among the connections that may be open. It is in the extensions of every request: whoever makes a socket of
+/// it takes a [`SocketPlace`].
 #[derive(Clone)]
-pub struct ConnectionSlot(#[expect(dead_code, reason = "held, never read")] Arc<OwnedSemaphorePermit>);
+pub struct ConnectionSlot {
+    connection: Arc<OwnedSemaphorePermit>,
+    slots: Arc<Semaphore>,
+    usage: Arc<Usage>,
+    tls: bool,
+}
+
+impl ConnectionSlot {
+    /// Whether the connection speaks TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// Notes that a request gets on: bytes of a body that is larger than it could come within `stuck_timeout` came.
+    pub fn got_on(&self) {
+        self.usage.state().got_on = Instant::now();
+    }
+
+    /// A place for a WebSocket on this connection, to be kept for as long as the socket is open; `None` if there is no
+    /// room. On HTTP/2 many sockets may share a connection: the first uses the connection's place, and each further one
+    /// needs a place like a connection's, so that the number of connections bounds the number of sockets, too.
+    pub fn socket_place(&self) -> Option<SocketPlace> {
+        let mut state = self.usage.state();
+        if state.sockets >= MAX_SOCKETS {
+            return None;
+        }
+        let own = match state.sockets {
+            0 => None,
+            _ => Some(Arc::clone(&self.slots).try_acquire_owned().ok()?),
+        };
+        state.sockets += 1;
+        Some(SocketPlace {
+            usage: Arc::clone(&self.usage),
+            _connection: Arc::clone(&self.connection),
+            _own: own,
+        })
+    }
+}
+
+/// The place of one open WebSocket.
+pub struct SocketPlace {
+    usage: Arc<Usage>,
+    _connection: Arc<OwnedSemaphorePermit>,
+    _own: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for SocketPlace {
+    fn drop(&mut self) {
+        let mut state = self.usage.state();
+        state.sockets -= 1;
+        state.idle_since = Instant::now();
+    }
+}
 
 /// One bound address.
 pub struct Listener {
@@ -94,6 +146,7 @@ impl Listener {
             http: http_builder(&self.limits),
             tls: self.tls,
             limits: self.limits,
+            slots: Arc::clone(&self.slots),
         });
         loop {
             let accepted = tokio::select! {
@@ -101,8 +154,8 @@ impl Listener {
                 accepted = accept(&self.socket, &self.slots) => accepted,
             };
             match accepted {
-                Ok((socket, slot)) => {
-                    let connection = Arc::clone(&server).serve(socket, slot, router.clone(), stop.clone());
+                Ok((socket, permit)) => {
+                    let connection = Arc::clone(&server).serve(socket, permit, router.clone(), stop.clone());
                     connections.spawn(connection);
                 }
                 Err(error) => {
@@ -120,13 +173,13 @@ impl Listener {
     }
 }
 
-async fn accept(socket: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<(TcpStream, ConnectionSlot)> {
+async fn accept(socket: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
     // Not before there is room: what cannot be served stays in the kernel's queue and costs nothing here. The slot is
     // not kept while waiting, or a quiet listener would hold one that a busy one needs.
     drop(slots.acquire().await.map_err(io::Error::other)?);
     let (stream, _peer) = socket.accept().await?;
     let permit = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
-    Ok((stream, ConnectionSlot(Arc::new(permit))))
+    Ok((stream, permit))
 }
 
 /// What all connections of a listener share.
@@ -134,10 +187,17 @@ struct Server {
     http: Builder<TokioExecutor>,
     tls: Option<TlsAcceptor>,
     limits: ConnectionLimits,
+    slots: Arc<Semaphore>,
 }
 
 impl Server {
-    async fn serve(self: Arc<Self>, socket: TcpStream, slot: ConnectionSlot, router: Router, stop: CancellationToken) {
+    async fn serve(
+        self: Arc<Self>,
+        socket: TcpStream,
+        permit: OwnedSemaphorePermit,
+        router: Router,
+        stop: CancellationToken,
+    ) {
         let handshake = Transport::accept(socket, self.tls.as_ref());
         let transport = tokio::select! {
             () = stop.cancelled() => return,
@@ -150,8 +210,12 @@ impl Server {
         let usage = Arc::new(Usage::new());
         let service = CountingService {
             router,
-            slot,
-            usage: Arc::clone(&usage),
+            slot: ConnectionSlot {
+                connection: Arc::new(permit),
+                slots: Arc::clone(&self.slots),
+                usage: Arc::clone(&usage),
+                tls: self.tls.is_some(),
+            },
         };
         let mut connection = pin!(
             self.http
@@ -199,7 +263,9 @@ fn http_builder(limits: &ConnectionLimits) -> Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(16)
+        // WebSockets: RFC 8441.
+        .enable_connect_protocol()
+        .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(limits.max_header_bytes)
         .max_frame_size(16 * 1024)
         .adaptive_window(false)
@@ -218,6 +284,8 @@ struct Usage(Mutex<UsageState>);
 
 struct UsageState {
     in_flight: usize,
+    /// Open WebSockets.
+    sockets: usize,
     idle_since: Instant,
     /// When a request began, or a part of an answer was taken.
     got_on: Instant,
@@ -238,6 +306,7 @@ impl Usage {
     fn new() -> Self {
         Self(Mutex::new(UsageState {
             in_flight: 0,
+            sockets: 0,
             idle_since: Instant::now(),
             got_on: Instant::now(),
             phase: Phase::New,
@@ -256,6 +325,8 @@ impl Usage {
         let look = now + soonest.min(limits.stuck_timeout);
         let end = if state.in_flight > 0 {
             state.got_on + limits.stuck_timeout
+        } else if state.sockets > 0 {
+            look
         } else {
             state.idle_since + patience
         };
@@ -300,7 +371,6 @@ impl Drop for InFlight {
 struct CountingService {
     router: Router,
     slot: ConnectionSlot,
-    usage: Arc<Usage>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for CountingService {
@@ -309,7 +379,7 @@ impl hyper::service::Service<Request<Incoming>> for CountingService {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let in_flight = self.usage.begin();
+        let in_flight = self.slot.usage.begin();
         request.extensions_mut().insert(self.slot.clone());
         let answer = self.router.clone().call(request);
         Box::pin(async move { Ok(answer.await?.map(|body| CountedBody { body, in_flight })) })
@@ -352,6 +422,10 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
+/// Requests and sockets side by side on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 16;
+/// WebSockets on one connection. Stock clients open one or two on each.
+const MAX_SOCKETS: usize = 4;
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(250);
 /// A peer that was idle for too long had its time.
 const IDLE_GOODBYE: Duration = Duration::from_secs(1);

@@ -6,11 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::auth::Authenticated;
-use crate::domain::{Account, DeviceId, IdentityKind, ServiceId};
-use crate::relay::{DeviceMismatch, OutgoingCopy, SendOutcome};
+use crate::domain::{Account, IdentityKind, ServiceId};
+use crate::relay::{DeviceMismatch, NamedDevice, OutgoingCopy, SendOutcome};
 
 use super::envelope::EnvelopeHead;
 use super::error::ApiError;
@@ -20,8 +21,9 @@ use super::state::{AppState, Node};
 use super::wire::messages::{MismatchedDevicesOut, SendBody, SendOut, StaleDevicesOut, parse_send};
 
 /// `?story=`
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct SendQuery {
+    /// `true`: to a story, without proof and without a named sender.
     story: Option<String>,
 }
 
@@ -70,12 +72,8 @@ pub(super) async fn send(
         .await?
     {
         SendOutcome::Accepted => Ok(Json(SendOut { needs_sync }).into_response()),
-        SendOutcome::Mismatch(mismatch) => Ok(mismatch_response(mismatch)),
-        SendOutcome::TooLarge => Err(ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "content_too_large",
-            "the content for one device has at most 96 KiB",
-        )),
+        SendOutcome::Mismatch(mismatch) => Ok(mismatch_response(&mismatch)),
+        SendOutcome::TooLarge => Err(CONTENT_TOO_LARGE),
         SendOutcome::QueueFull => Err(ApiError::too_many(
             "queue_full",
             "a device of the recipient has no room for more until it connects",
@@ -127,35 +125,29 @@ fn copies(
     body.messages
         .into_iter()
         .map(|message| OutgoingCopy {
-            device_id: message.device_id,
-            registration_id: message.registration_id,
+            device: NamedDevice {
+                device_id: message.device_id,
+                registration_id: message.registration_id,
+            },
             content_bytes: message.content.len(),
             envelope: head.with_content(message.kind, message.content),
         })
         .collect()
 }
 
-fn mismatch_response(mismatch: DeviceMismatch) -> Response {
-    match mismatch {
-        DeviceMismatch::Stale(devices) => (
-            StatusCode::GONE,
-            Json(StaleDevicesOut {
-                stale_devices: numbers(&devices),
-            }),
-        )
-            .into_response(),
-        DeviceMismatch::Other { missing, extra } => {
-            let body = MismatchedDevicesOut {
-                missing_devices: numbers(&missing),
-                extra_devices: numbers(&extra),
-            };
-            (StatusCode::CONFLICT, Json(body)).into_response()
-        }
+/// Old registrations are reported before a wrong set of devices: a sender with both corrects its sessions first.
+fn mismatch_response(mismatch: &DeviceMismatch) -> Response {
+    if mismatch.stale.is_empty() {
+        (StatusCode::CONFLICT, Json(MismatchedDevicesOut::from(mismatch))).into_response()
+    } else {
+        (StatusCode::GONE, Json(StaleDevicesOut::from(mismatch))).into_response()
     }
 }
 
-fn numbers(devices: &[DeviceId]) -> Vec<u8> {
-    devices.iter().map(|device| device.get()).collect()
-}
-
+/// The same for one recipient and for many.
+pub(super) const CONTENT_TOO_LARGE: ApiError = ApiError::new(
+    StatusCode::PAYLOAD_TOO_LARGE,
+    "content_too_large",
+    "the content for one device has at most 96 KiB",
+);
 const QUEUE_FULL_RETRY_SECS: u64 = 600;

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 
 use crate::accounts::RegistrationRefused;
 use crate::auth::BasicUser;
@@ -10,7 +11,9 @@ use crate::auth::BasicUser;
 use super::error::ApiError;
 use super::extract::{JsonBody, basic};
 use super::state::AppState;
+use super::usernames;
 use super::wire::account::{AccountOut, Entitlements};
+use super::wire::devices::LockedOut;
 use super::wire::registration::RegistrationIn;
 
 /// The number and the new device's password come as Basic credentials: on the request, or, on a WebSocket, inherited
@@ -19,9 +22,10 @@ pub(super) async fn register(
     State(node): State<AppState>,
     headers: HeaderMap,
     JsonBody(body): JsonBody<RegistrationIn>,
-) -> Result<Json<AccountOut>, ApiError> {
+) -> Result<Response, ApiError> {
     if !node.registration_open {
-        return Err(ApiError::forbidden(
+        // With 403 clients would tell their user that the recovery password is wrong.
+        return Err(ApiError::bad_request(
             "registration_closed",
             "this server takes no registrations",
         ));
@@ -31,18 +35,31 @@ pub(super) async fn register(
         return Err(ApiError::unauthorized());
     };
     let request = body.into_request(number, credentials.password)?;
-    let account = node.registrar.register(&request).await?;
+    let account = match node.registrar.register(&request).await {
+        Ok(account) => account,
+        Err(RegistrationRefused::Locked(time_remaining)) => {
+            let locked = LockedOut {
+                time_remaining,
+                svr2_credentials: None,
+            };
+            return Ok((StatusCode::LOCKED, Json(locked)).into_response());
+        }
+        Err(refused) => return Err(refused.into()),
+    };
     node.relay.account_changed(account.aci, &account.dropped);
+    // A number that has an account keeps its name.
+    let username = usernames::of_account(&node, account.aci).await?;
     Ok(Json(AccountOut {
         uuid: account.aci.to_string(),
         pni: account.pni.to_string(),
         number: request.number.as_str().to_owned(),
-        username_hash: None,
-        username_link_handle: None,
+        username_hash: username.hash,
+        username_link_handle: username.link_handle,
         storage_capable: account.storage_capable,
         entitlements: Entitlements::default(),
         reregistration: Some(account.again),
-    }))
+    })
+    .into_response())
 }
 
 impl From<RegistrationRefused> for ApiError {
@@ -55,6 +72,12 @@ impl From<RegistrationRefused> for ApiError {
             RegistrationRefused::RecoveryPassword => {
                 ApiError::forbidden("recovery_password", "the recovery password is wrong")
             }
+            // With a body of its own where a client asks.
+            RegistrationRefused::Locked(_) => ApiError::new(
+                StatusCode::LOCKED,
+                "registration_lock",
+                "the number's account has a registration lock",
+            ),
             RegistrationRefused::TransferPossible => ApiError::new(
                 StatusCode::CONFLICT,
                 "transfer_possible",

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, patch, post, put};
+use axum::routing::{MethodRouter, delete, get, head, options, patch, post, put};
 use tower::Layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::normalize_path::NormalizePathLayer;
@@ -14,11 +15,16 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::telemetry::metrics;
 
+use super::attachments::{self, download, put as put_upload, tus};
 use super::error::ApiError;
 use super::extract::{OptionalCaller, Tunnelled};
 use super::health::{self, Readiness};
 use super::state::AppState;
-use super::{accounts, keys, mailbox, messages, registration, socket, verification};
+use super::wire::calling::TimeOut;
+use super::{
+    absent, account_data, accounts, calling, certificates, devices, keys, mailbox, messages, multi_recipient, openapi,
+    profiles, provisioning, registration, remote_config, reports, socket, usernames, verification,
+};
 
 /// Routes with their state.
 pub type Router = axum::Router;
@@ -28,12 +34,22 @@ pub type Router = axum::Router;
 pub enum Access {
     /// Anyone.
     Anyone,
+    /// Whoever does not say who it is. Device credentials answer 400.
+    Anonymous,
     /// Whoever has the number's password at hand: registration.
     Number,
+    /// Whoever shows a link token: the device that is being linked.
+    LinkToken,
     /// A device, for itself.
     Device,
+    /// The primary device, for its account.
+    Primary,
     /// A device, or a stranger with the target's access key.
     DeviceOrAccessKey,
+    /// Strangers with the access keys of all targets. Device credentials count for nothing.
+    AccessKeys,
+    /// Whoever holds the capability of an upload form.
+    UploadForm,
 }
 
 /// One method of one path.
@@ -89,6 +105,8 @@ macro_rules! routes {
 routes! {
     // method  path                                     who               body     service    handler
     get    "/v1/keepalive"                              Anyone            NO_BODY  Usual   => keepalive;
+    get    "/v1/time"                                   Anyone            NO_BODY  Usual   => time;
+    get    "/openapi.json"                              Anyone            NO_BODY  Usual   => openapi::serve;
 
     post   "/v1/verification/session"                   Anyone            SMALL    Usual   => verification::open;
     get    "/v1/verification/session/{id}"              Anyone            NO_BODY  Usual   => verification::show;
@@ -100,15 +118,76 @@ routes! {
     get    "/v1/accounts/whoami"                        Device            NO_BODY  Usual   => accounts::whoami;
     put    "/v1/accounts/attributes"                    Device            SMALL    Usual   => accounts::set_attributes;
     delete "/v1/accounts/me"                            Device            NO_BODY  Usual   => accounts::delete;
+    put    "/v1/accounts/name"                          Device            SMALL    Usual   => accounts::rename;
+    put    "/v1/accounts/registration_lock"             Device            SMALL    Usual   => accounts::set_registration_lock;
+    delete "/v1/accounts/registration_lock"             Device            NO_BODY  Usual   => accounts::clear_registration_lock;
+    put    "/v1/accounts/gcm"                           Device            SMALL    Usual   => accounts::set_gcm;
+    delete "/v1/accounts/gcm"                           Device            NO_BODY  Usual   => accounts::clear_push_token;
+    put    "/v1/accounts/apn"                           Device            SMALL    Usual   => accounts::set_apn;
+    delete "/v1/accounts/apn"                           Device            NO_BODY  Usual   => accounts::clear_push_token;
+    head   "/v1/accounts/account/{id}"                  Anonymous         NO_BODY  Usual   => accounts::exists;
+    put    "/v2/accounts/phone_number_discoverability"  Device            SMALL    Usual   => accounts::set_discoverable;
+
+    get    "/v1/devices"                                Device            NO_BODY  Usual   => devices::list;
+    get    "/v1/devices/provisioning/code"              Primary           NO_BODY  Usual   => devices::link_code;
+    put    "/v1/devices/link"                           LinkToken         SMALL    Usual   => devices::link;
+    put    "/v1/devices/capabilities"                   Device            SMALL    Usual   => devices::set_capabilities;
+    delete "/v1/devices/{id}"                           Device            NO_BODY  Usual   => devices::remove;
+    get    "/v1/devices/wait_for_linked_device/{token}" Device            NO_BODY  Waits   => devices::wait_for_linked;
+
+    put    "/v1/accounts/username_hash/reserve"         Device            SMALL    Usual   => usernames::reserve;
+    put    "/v1/accounts/username_hash/confirm"         Device            SMALL    Usual   => usernames::take;
+    delete "/v1/accounts/username_hash"                 Device            NO_BODY  Usual   => usernames::give_up;
+    get    "/v1/accounts/username_hash/{hash}"          Anonymous         NO_BODY  Usual   => usernames::find;
+    put    "/v1/accounts/username_link"                 Device            SMALL    Usual   => usernames::set_link;
+    delete "/v1/accounts/username_link"                 Device            NO_BODY  Usual   => usernames::drop_link;
+    get    "/v1/accounts/username_link/{handle}"        Anonymous         NO_BODY  Usual   => usernames::find_link;
+
+    get    "/v1/data"                                   Device            NO_BODY  Usual   => account_data::changes;
+    post   "/v1/data/batch"                             Device            BATCH    Usual   => account_data::batch;
+    get    "/v1/data/{key}"                             Device            NO_BODY  Usual   => account_data::show;
+    put    "/v1/data/{key}"                             Device            ENTRY    Usual   => account_data::put;
+    delete "/v1/data/{key}"                             Device            NO_BODY  Usual   => account_data::delete;
 
     get    "/v2/keys"                                   Device            NO_BODY  Usual   => keys::count;
     put    "/v2/keys"                                   Device            KEYS     Usual   => keys::publish;
     post   "/v2/keys/check"                             Device            SMALL    Usual   => keys::check;
     get    "/v2/keys/{target}/{device}"                 DeviceOrAccessKey NO_BODY  Usual   => keys::take;
 
+    put    "/v1/profile"                                Device            SMALL    Usual   => profiles::publish;
+    get    "/v1/profile/{target}"                       DeviceOrAccessKey NO_BODY  Usual   => profiles::show;
+    get    "/v1/profile/{target}/{version}"             DeviceOrAccessKey NO_BODY  Usual   => profiles::show_version;
+    get    "/v1/profile/{target}/{version}/{request}"   DeviceOrAccessKey NO_BODY  Usual   => profiles::show_credential;
+    post   "/v1/profile/identity_check/batch"           Anyone            CHECKS   Usual   => profiles::check_identities;
+
+    put    "/v1/provisioning/{address}"                 Device            LINKING  Usual   => provisioning::hand_over;
+
     put    "/v1/messages/{destination}"                 DeviceOrAccessKey MESSAGES Usual   => messages::send;
+    put    "/v1/messages/multi_recipient"               AccessKeys        FAN_OUT  Usual   => multi_recipient::send;
     get    "/v1/messages"                               Device            NO_BODY  Usual   => mailbox::fetch;
     delete "/v1/messages/uuid/{guid}"                   Device            NO_BODY  Usual   => mailbox::delete;
+    post   "/v1/messages/report/{source}/{guid}"        Device            SMALL    Usual   => reports::report;
+
+    get    "/v4/attachments/form/upload"                Device            NO_BODY  Usual   => attachments::form;
+    options "/upload/attachments"                       Anyone            NO_BODY  Streams => tus::options;
+    post   "/upload/attachments"                        UploadForm        UPLOAD   Streams => tus::create;
+    head   "/upload/attachments/{*upload}"              UploadForm        NO_BODY  Streams => tus::progress;
+    patch  "/upload/attachments/{*upload}"              UploadForm        UPLOAD   Streams => tus::append;
+    delete "/upload/attachments/{*upload}"              UploadForm        NO_BODY  Streams => tus::remove;
+    post   "/upload/attachments/{*upload}"              UploadForm        NO_BODY  Streams => put_upload::open;
+    put    "/upload/attachments/{*upload}"              UploadForm        UPLOAD   Streams => put_upload::put;
+    get    "/attachments/{*key}"                        Anyone            NO_BODY  Streams => download::download;
+
+    get    "/v2/config"                                 Device            NO_BODY  Usual   => remote_config::show;
+    get    "/v2/calling/relays"                         Device            NO_BODY  Usual   => calling::relays;
+    get    "/v1/storage/auth"                           Device            NO_BODY  Usual   => absent::service;
+    get    "/v2/directory/auth"                         Device            NO_BODY  Usual   => absent::service;
+    get    "/v2/svr/auth"                               Device            NO_BODY  Usual   => absent::service;
+    get    "/v2/backup/auth"                            Device            NO_BODY  Usual   => absent::service;
+    get    "/v1/certificate/delivery"                   Device            NO_BODY  Usual   => certificates::delivery;
+    get    "/v1/certificate/auth/group"                 Device            NO_BODY  Usual   => absent::service;
+    put    "/v1/challenge"                              Device            SMALL    Usual   => absent::challenge;
+    post   "/v1/challenge/push"                         Device            SMALL    Usual   => absent::push_challenge;
 }
 
 /// All routes, ready to be served. Paths are taken with and without a trailing slash.
@@ -118,11 +197,23 @@ pub fn router(node: AppState, readiness: Readiness) -> Router {
         .merge(health::router(readiness));
     // The socket reaches the routes through the same layers as a plain request, and is itself no route inside.
     let inside = slash_insensitive(with_layers(routes.clone(), &node));
-    let upgrade = get(socket::upgrade).with_state((node.clone(), inside));
+    let upgrade = get(socket::upgrade)
+        .connect(socket::upgrade)
+        .with_state((node.clone(), inside));
+    let provisioning = get(socket::provisioning::open)
+        .connect(socket::provisioning::open)
+        .with_state((node.clone(), inside_provisioning(&node)));
     let plain = routes
         .route("/v1/websocket", upgrade)
+        .route("/v1/websocket/provisioning", provisioning)
         .merge(handlers(true).with_state(node.clone()));
     slash_insensitive(with_layers(plain, &node))
+}
+
+/// What may be asked inside the socket of a device that is about to be linked.
+fn inside_provisioning(node: &AppState) -> Router {
+    let keepalive = axum::Router::new().route("/v1/keepalive/provisioning", get(socket::provisioning::keepalive));
+    slash_insensitive(with_layers(keepalive, node))
 }
 
 fn slash_insensitive(routes: Router) -> Router {
@@ -159,6 +250,13 @@ async fn keepalive(
             .await?;
     }
     Ok(StatusCode::OK)
+}
+
+/// The server's time, for clients that cannot see headers.
+async fn time(State(node): State<AppState>) -> Json<TimeOut> {
+    Json(TimeOut {
+        timestamp: node.clock.now().0,
+    })
 }
 
 fn bounded(route: MethodRouter<AppState>, max_body: usize, service: Service) -> MethodRouter<AppState> {
@@ -202,7 +300,19 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const NO_BODY: usize = 1024;
 /// Registration is the largest of these, at about 6 kB.
 const SMALL: usize = 32 * 1024;
+/// 1000 service ids and fingerprints are 76 kB, and some clients write spaces.
+const CHECKS: usize = 128 * 1024;
 /// 100 EC and 101 Kyber keys with signatures are 232 kB in base64.
 const KEYS: usize = 512 * 1024;
+/// 256 KiB in base64 with line breaks are 359 kB.
+const LINKING: usize = 512 * 1024;
+/// 256 KiB, the most that may be allowed, in base64 are 350 kB.
+const ENTRY: usize = 512 * 1024;
+/// Ten entries of the usual 64 KiB in base64 are 874 kB.
+const BATCH: usize = 1024 * 1024;
 /// 96 KiB for each of 6 devices, in base64, is 790 kB.
 const MESSAGES: usize = 1024 * 1024;
+/// What an attachment may have is a setting, and its handlers keep to it.
+const UPLOAD: usize = 1 << 40;
+/// 256 KiB that all recipients share, their keys, and 100 bytes for each of 5000 recipients.
+const FAN_OUT: usize = 256 * 1024 + 32 + 5000 * 100;

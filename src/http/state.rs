@@ -6,14 +6,22 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accounts::{Registrar, Verifier};
+use crate::accounts::{Linker, Registrar, Verifier};
+use crate::attachments::Attachments;
 use crate::auth::{Authenticator, ServerSecrets};
+use crate::calling::Relays;
+use crate::certificates::Issuer;
 use crate::domain::Clock;
+use crate::provisioning::Provisioning;
 use crate::relay::Relay;
 use crate::relay::session::SessionLimits;
 use crate::storage::Storage;
 
+use super::account_data::DataBounds;
+use super::attachments::UploadBy;
 use super::fetch_limit::FetchLimit;
+use super::remote_config::RemoteConfig;
+use super::waits::Waits;
 
 /// Shared by all handlers of a node.
 pub struct Node {
@@ -21,6 +29,8 @@ pub struct Node {
     pub storage: Storage,
     /// Sends, connections, accounts in memory.
     pub relay: Relay,
+    /// Messages to devices that are about to be linked.
+    pub provisioning: Provisioning,
     /// Checks passwords.
     pub authenticator: Authenticator,
     /// Keys derived from the pepper.
@@ -29,10 +39,30 @@ pub struct Node {
     pub verifier: Arc<Verifier>,
     /// Registrations.
     pub registrar: Registrar,
+    /// Linked devices.
+    pub linker: Linker,
+    /// Waits of devices for others.
+    pub waits: Waits,
     /// Whether numbers may be registered.
     pub registration_open: bool,
+    /// Issues sender certificates.
+    pub issuer: Issuer,
     /// Bounds how often one caller takes bundles of one target.
     pub fetch_limit: FetchLimit,
+    /// What the operator tells all clients.
+    pub remote_config: RemoteConfig,
+    /// The operator's TURN servers, if there are any.
+    pub turn: Option<Relays>,
+    /// Attachments.
+    pub attachments: Arc<Attachments>,
+    /// How forms tell clients to upload them.
+    pub upload_by: UploadBy,
+    /// How long an upload or a download may stand still.
+    pub attachment_idle: Duration,
+    /// Under which URL clients reach this server, if the operator says.
+    pub public_url: Option<Arc<str>>,
+    /// Bounds of what an account keeps for its own devices.
+    pub data: DataBounds,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Bounds of WebSockets.
@@ -52,6 +82,10 @@ pub struct SocketLimits {
     pub idle: Duration,
     /// Bounds of delivery.
     pub session: SessionLimits,
+    /// The same silence for a device that is about to be linked.
+    pub provisioning_idle: Duration,
+    /// How long such a device may wait.
+    pub provisioning_lifetime: Duration,
 }
 
 /// The form in which handlers are given it.

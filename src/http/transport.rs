@@ -1,21 +1,26 @@
-//! The byte stream under a connection: a TCP socket, with TLS or without.
+//! The byte stream under a connection or a WebSocket: a TCP socket, with TLS or without, or a stream of HTTP/2.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::upgrade::downcast;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// One accepted connection. An upgraded connection gives it back through
-/// `hyper_util::server::conn::auto::upgrade::downcast::<TokioIo<Transport>>`.
+/// One accepted connection, or what was made of one: see [`Transport::upgraded`].
 pub enum Transport {
     /// Without TLS.
     Plain(TcpStream),
     /// With TLS. Boxed: it is many times larger, and every connection would carry that.
     Tls(Box<TlsStream<TcpStream>>),
+    /// One stream of an HTTP/2 connection. Boxed, so that sockets that have a connection for themselves stay small.
+    Stream(Box<TokioIo<Upgraded>>),
 }
 
 impl Transport {
@@ -28,6 +33,15 @@ impl Transport {
             Some(acceptor) => Self::Tls(Box::new(acceptor.accept(socket).await?)),
         })
     }
+
+    /// What is under an upgrade, and what has been read of it already: on HTTP/1.1 the whole connection, which is taken
+    /// out of everything that HTTP had around it; on HTTP/2 the stream of the request.
+    pub fn upgraded(upgraded: Upgraded) -> (Self, Bytes) {
+        match downcast::<TokioIo<Self>>(upgraded) {
+            Ok(parts) => (parts.io.into_inner(), parts.read_buf),
+            Err(upgraded) => (Self::Stream(Box::new(TokioIo::new(upgraded))), Bytes::new()),
+        }
+    }
 }
 
 impl AsyncRead for Transport {
@@ -35,6 +49,7 @@ impl AsyncRead for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Stream(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -44,6 +59,11 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Stream(stream) => {
+                // hyper keeps a copy of each of its last few writes whole until the peer has room for it.
+                let part = bytes.len().min(STREAM_WRITE);
+                Pin::new(stream).poll_write(cx, &bytes[..part])
+            }
         }
     }
 
@@ -51,6 +71,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Stream(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -58,17 +79,22 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Stream(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Stream(_) => {
+                let first = slices.iter().find(|slice| !slice.is_empty());
+                self.poll_write(cx, first.map_or(&[], |slice| &**slice))
+            }
         }
     }
 
@@ -76,6 +102,10 @@ impl AsyncWrite for Transport {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Stream(_) => false,
         }
     }
 }
+
+/// A frame of HTTP/2.
+const STREAM_WRITE: usize = 16 * 1024;

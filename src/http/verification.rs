@@ -12,7 +12,7 @@ use crate::domain::{MAX_ATTEMPTS, VerificationSession};
 use super::error::ApiError;
 use super::extract::{JsonBody, PathParams};
 use super::state::{AppState, Node};
-use super::wire::registration::{CodeIn, CodeRequestIn, SessionIn, SessionOut};
+use super::wire::registration::{CodeIn, CodeRequestIn, SessionIn, SessionOut, SessionUpdateIn};
 
 /// `POST /v1/verification/session`
 pub(super) async fn open(
@@ -35,7 +35,7 @@ pub(super) async fn open(
 pub(super) async fn update(
     State(node): State<AppState>,
     PathParams(id): PathParams<String>,
-    JsonBody(_): JsonBody<serde_json::Map<String, serde_json::Value>>,
+    JsonBody(_): JsonBody<SessionUpdateIn>,
 ) -> Result<Json<SessionOut>, ApiError> {
     show(State(node), PathParams(id)).await
 }
@@ -92,7 +92,7 @@ pub(super) async fn try_code(
 }
 
 async fn find(node: &Node, id: &str) -> Result<(SessionId, VerificationSession), ApiError> {
-    let id = SessionId::parse(id).ok_or(ApiError::unprocessable(
+    let id = SessionId::parse(id).ok_or(ApiError::bad_request(
         "session_id",
         "this is not the id of a verification session",
     ))?;

@@ -51,11 +51,11 @@ pub enum SendOutcome {
 }
 
 impl SendOutcome {
-    fn label(&self) -> &'static str {
+    pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
-            Self::Mismatch(DeviceMismatch::Stale(_)) => "stale_devices",
-            Self::Mismatch(DeviceMismatch::Other { .. }) => "mismatched_devices",
+            Self::Mismatch(mismatch) if mismatch.stale.is_empty() => "mismatched_devices",
+            Self::Mismatch(_) => "stale_devices",
             Self::TooLarge => "too_large",
             Self::QueueFull => "queue_full",
             Self::UnknownAccount => "unknown_account",
@@ -88,8 +88,9 @@ impl Relay {
         online_only: bool,
     ) -> Result<SendOutcome, QueueUnavailable> {
         let mut fresh = false;
+        let named: Vec<_> = copies.iter().map(|copy| copy.device).collect();
         loop {
-            let refusal = match check_devices(&account, kind, &copies, sender) {
+            let refusal = match check_devices(&account, kind, &named, sender) {
                 Err(mismatch) => SendOutcome::Mismatch(mismatch),
                 Ok(_) if copies.iter().any(|copy| copy.content_bytes > self.max_content) => {
                     return Ok(SendOutcome::TooLarge);
@@ -186,7 +187,7 @@ impl Relay {
     }
 }
 
-fn unavailable(error: StorageError) -> QueueUnavailable {
+pub(super) fn unavailable(error: StorageError) -> QueueUnavailable {
     tracing::error!(cause = error.log_safe_cause(), "an account could not be read");
     QueueUnavailable
 }

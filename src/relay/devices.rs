@@ -4,69 +4,70 @@ use bytes::Bytes;
 
 use crate::domain::{Account, DeviceId, IdentityKind, MailboxId};
 
-/// One copy of a send, as its sender addressed it.
-#[derive(Clone)]
-pub struct OutgoingCopy {
+/// A device as a sender addressed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedDevice {
     /// The device the sender means.
     pub device_id: DeviceId,
     /// The registration id the sender knows.
     pub registration_id: u32,
+}
+
+/// One copy of a send, as its sender addressed it.
+#[derive(Clone)]
+pub struct OutgoingCopy {
+    /// For which device.
+    pub device: NamedDevice,
     /// Size of the ciphertext alone, in bytes.
     pub content_bytes: usize,
     /// The envelope as it will be delivered.
     pub envelope: Bytes,
 }
 
-/// How the devices a sender named differ from those that there are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DeviceMismatch {
-    /// Sessions with these devices are with an earlier registration of theirs.
-    Stale(Vec<DeviceId>),
-    /// The set of devices is another.
-    Other {
-        /// There are these, too.
-        missing: Vec<DeviceId>,
-        /// These do not exist.
-        extra: Vec<DeviceId>,
-    },
+/// How the devices a sender named differ from those that there are. At least one of the lists is not empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceMismatch {
+    /// There are these, too.
+    pub missing: Vec<DeviceId>,
+    /// These do not exist.
+    pub extra: Vec<DeviceId>,
+    /// Sessions with these are with an earlier registration of theirs.
+    pub stale: Vec<DeviceId>,
 }
 
-/// The mailbox of each copy, in the order of the copies, if they name exactly the devices that there are.
-///
-/// Old registrations are reported before a wrong set of devices: a sender that learns of both at once corrects the
-/// sessions first.
+impl DeviceMismatch {
+    /// Whether the set of devices is another, whatever their registrations.
+    pub fn is_other_set(&self) -> bool {
+        !self.missing.is_empty() || !self.extra.is_empty()
+    }
+}
+
+/// The mailbox of each copy, in the order in which the devices are named, if they are exactly those that there are.
+/// `sender` is the sending device when it is one of the account's own: it needs no copy.
 pub(super) fn check_devices(
     account: &Account,
     kind: IdentityKind,
-    copies: &[OutgoingCopy],
+    named: &[NamedDevice],
     sender: Option<DeviceId>,
 ) -> Result<Vec<MailboxId>, DeviceMismatch> {
-    let mut mailboxes = Vec::with_capacity(copies.len());
-    let mut stale = Vec::new();
-    let mut extra = Vec::new();
-    for copy in copies {
-        match account.device(copy.device_id) {
-            None => extra.push(copy.device_id),
-            Some(device) if u32::from(device.registration_id(kind).get()) != copy.registration_id => {
-                stale.push(device.id);
+    let mut mailboxes = Vec::with_capacity(named.len());
+    let mut mismatch = DeviceMismatch::default();
+    for name in named {
+        match account.device(name.device_id) {
+            None => mismatch.extra.push(name.device_id),
+            Some(device) if u32::from(device.registration_id(kind).get()) != name.registration_id => {
+                mismatch.stale.push(device.id);
             }
             Some(device) => mailboxes.push(device.mailbox),
         }
     }
-    if !stale.is_empty() {
-        return Err(DeviceMismatch::Stale(stale));
-    }
-    let named = |id: DeviceId| copies.iter().any(|copy| copy.device_id == id);
-    let missing: Vec<_> = account
-        .devices
-        .iter()
-        .map(|device| device.id)
-        .filter(|id| Some(*id) != sender && !named(*id))
-        .collect();
-    if missing.is_empty() && extra.is_empty() {
+    let is_named = |id: DeviceId| named.iter().any(|name| name.device_id == id);
+    let others = account.devices.iter().map(|device| device.id);
+    mismatch.missing = others.filter(|id| Some(*id) != sender && !is_named(*id)).collect();
+    if mismatch == DeviceMismatch::default() {
         Ok(mailboxes)
     } else {
-        Err(DeviceMismatch::Other { missing, extra })
+        Err(mismatch)
     }
 }
 
@@ -96,14 +97,19 @@ mod tests {
         }
     }
 
-    fn copies(named: &[(u64, u32)]) -> Vec<OutgoingCopy> {
-        let copy = |(device, registration_id): &(u64, u32)| OutgoingCopy {
+    fn names(named: &[(u64, u32)]) -> Vec<NamedDevice> {
+        let name = |(device, registration_id): &(u64, u32)| NamedDevice {
             device_id: id(*device),
             registration_id: *registration_id,
-            content_bytes: 1,
-            envelope: Bytes::new(),
         };
-        named.iter().map(copy).collect()
+        named.iter().map(name).collect()
+    }
+
+    fn stale(devices: &[u64]) -> DeviceMismatch {
+        DeviceMismatch {
+            stale: devices.iter().map(|n| id(*n)).collect(),
+            ..DeviceMismatch::default()
+        }
     }
 
     fn check(
@@ -111,7 +117,7 @@ mod tests {
         named: &[(u64, u32)],
         sender: Option<DeviceId>,
     ) -> Result<Vec<MailboxId>, DeviceMismatch> {
-        check_devices(&three_devices(), kind, &copies(named), sender)
+        check_devices(&three_devices(), kind, &names(named), sender)
     }
 
     #[test]
@@ -123,8 +129,8 @@ mod tests {
     #[test]
     fn each_namespace_has_its_own_registration_ids() {
         assert!(check(IdentityKind::Pni, &[(1, 201), (2, 202), (3, 203)], NOBODY).is_ok());
-        let stale = check(IdentityKind::Pni, &[(1, 101), (2, 202), (3, 203)], NOBODY);
-        assert_eq!(stale, Err(DeviceMismatch::Stale(vec![id(1)])));
+        let old = check(IdentityKind::Pni, &[(1, 101), (2, 202), (3, 203)], NOBODY);
+        assert_eq!(old, Err(stale(&[1])));
     }
 
     #[test]
@@ -132,17 +138,24 @@ mod tests {
         let other = check(IdentityKind::Aci, &[(1, 101), (9, 1)], NOBODY);
         assert_eq!(
             other,
-            Err(DeviceMismatch::Other {
+            Err(DeviceMismatch {
                 missing: vec![id(2), id(3)],
-                extra: vec![id(9)]
+                extra: vec![id(9)],
+                stale: vec![],
             })
         );
     }
 
     #[test]
-    fn stale_devices_are_reported_before_a_wrong_set() {
-        let stale = check(IdentityKind::Aci, &[(1, 999), (9, 1)], NOBODY);
-        assert_eq!(stale, Err(DeviceMismatch::Stale(vec![id(1)])));
+    fn stale_devices_are_named_beside_a_wrong_set() {
+        let mismatch = check(IdentityKind::Aci, &[(1, 999), (2, 102), (9, 1)], NOBODY).unwrap_err();
+        assert_eq!(mismatch.stale, [id(1)]);
+        assert_eq!(
+            (mismatch.missing.as_slice(), mismatch.extra.as_slice()),
+            ([id(3)].as_slice(), [id(9)].as_slice())
+        );
+        assert!(mismatch.is_other_set());
+        assert!(!stale(&[1]).is_other_set());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a node does with the hints of others.
 
+use crate::provisioning::Registry;
 use crate::storage::AccountCache;
 use crate::telemetry::metrics;
 use crate::wakeup::Hint;
@@ -7,7 +8,7 @@ use crate::wakeup::Hint;
 use super::presence::Presence;
 
 /// Acts on a hint, and says what the others are to be told in turn.
-pub fn receive_hint(hint: Hint, presence: &Presence, accounts: &AccountCache) -> Vec<Hint> {
+pub fn receive_hint(hint: Hint, presence: &Presence, accounts: &AccountCache, provisioning: &Registry) -> Vec<Hint> {
     match hint {
         Hint::Arrived(mailbox, seq) => {
             if presence.hinted(mailbox, seq) {
@@ -23,6 +24,12 @@ pub fn receive_hint(hint: Hint, presence: &Presence, accounts: &AccountCache) ->
         Hint::Online(mailbox, envelope) => {
             presence.online(mailbox, envelope);
         }
+        Hint::ProvisioningMessage {
+            address,
+            request,
+            message,
+        } => provisioning.offered(address, request, message),
+        Hint::ProvisioningTaken { request } => provisioning.taken(request),
         Hint::Missed => {
             accounts.forget_all();
             presence.look_all();

@@ -1,18 +1,21 @@
 //! From a send to an acknowledgement.
 //!
 //! [`accept`] takes a send whose sender knows the recipient's [`devices`], [`writer`] makes it durable together with
-//! whatever else arrives meanwhile, [`presence`] finds the connection and rings its [`bell`], and [`session`] decides what
+//! whatever else arrives meanwhile, [`fan_out`] does both for many accounts, [`presence`] finds the connection and rings its [`bell`], and [`session`] decides what
 //! is handed out next. [`hints`] of other nodes ring the same bells, and [`tick`] looks into storage for whatever a lost
 //! hint left behind.
 
 pub mod accept;
 pub mod bell;
 pub mod devices;
+pub mod fan_out;
 pub mod hints;
 pub mod presence;
+pub mod seen;
 pub mod session;
 pub mod tick;
 pub mod writer;
 
 pub use accept::{Relay, SendOutcome};
-pub use devices::{DeviceMismatch, OutgoingCopy};
+pub use devices::{DeviceMismatch, NamedDevice, OutgoingCopy};
+pub use fan_out::{Addressee, FanOutOutcome};

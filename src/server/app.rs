@@ -8,26 +8,31 @@ use anyhow::{Context, bail};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::accounts::{DevelopmentCodes, Registrar, Verifier};
+use crate::accounts::{DevelopmentCodes, Linker, Registrar, Verifier};
 use crate::auth::{Authenticator, ServerSecrets};
-use crate::config::{Config, Database, Registration};
-use crate::domain::{Clock, QueueLimits, SystemClock};
+use crate::calling::Relays;
+use crate::config::{AccountData, Config, Database, Registration};
+use crate::domain::{Clock, DataLimits, QueueLimits, SystemClock};
+use crate::http::account_data::DataBounds;
 use crate::http::fetch_limit::FetchLimit;
 use crate::http::health::Readiness;
+use crate::http::remote_config::RemoteConfig;
 use crate::http::state::{AppState, Node, SocketLimits};
+use crate::http::waits::Waits;
 use crate::http::{admin, routes};
+use crate::provisioning::{Provisioning, Registry};
 use crate::relay::hints::receive_hint;
 use crate::relay::presence::Presence;
 use crate::relay::session::SessionLimits;
 use crate::relay::writer::Writer;
-use crate::relay::{Relay, tick};
+use crate::relay::{Relay, seen, tick};
 use crate::retention;
 use crate::storage::migrate::{self, Location};
 use crate::storage::{AccountCache, Storage, postgres, sqlite};
 use crate::telemetry::metrics;
 use crate::wakeup::{Bus, RedisBus, SingleNode};
 
-use super::{App, Lifecycle, load_pepper};
+use super::{App, Lifecycle, attachments, keys, load_pepper};
 
 /// Opens storage, starts what runs in the background, and builds the routes.
 pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Result<App> {
@@ -46,8 +51,10 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Res
              pepper file of the others (--pepper-file), or restore the file from its backup"
         );
     }
+    let issuer = keys::issuer(config, &*storage.accounts).await?;
     let accounts = Arc::new(AccountCache::new(Arc::clone(&storage.accounts), config.cache.accounts));
-    let relay = relay(config, lifecycle, &storage, &accounts, &secrets, &clock)?;
+    let waiting = Arc::new(Registry::new(config.limits.max_provisioning_sockets));
+    let relay = relay(config, lifecycle, &storage, &accounts, &secrets, &clock, &waiting)?;
     let verifier = Arc::new(Verifier::new(
         Arc::clone(&storage.accounts),
         Arc::clone(&secrets),
@@ -60,6 +67,17 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Res
         Arc::clone(&verifier),
         Arc::clone(&clock),
     );
+    let linker = Linker::new(
+        Arc::clone(&storage.accounts),
+        Arc::clone(&storage.devices),
+        Arc::clone(&clock),
+        config.devices.max_per_account,
+    );
+    let attachments = attachments::open(&config.attachments, &secrets, &storage, &clock)?;
+    lifecycle.background.spawn(retention::run_attachments(
+        Arc::clone(&attachments),
+        lifecycle.stop_background.clone(),
+    ));
     spawn_background(config, lifecycle, &storage, &relay, &clock, metrics.clone());
     let probe = Arc::clone(&storage.accounts);
     let readiness = Readiness::new(Arc::new(move || {
@@ -68,15 +86,29 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Res
     }));
     let node: AppState = Arc::new(Node {
         storage,
+        provisioning: Provisioning::new(waiting, Arc::clone(&relay.bus)),
         relay,
         authenticator: Authenticator::new(accounts, config.cache.credentials),
         secrets,
         verifier,
         registrar,
+        linker,
+        waits: Waits::default(),
         registration_open: config.registration == Registration::Open,
+        issuer,
         fetch_limit: FetchLimit::per_hour(
             NonZeroU32::new(config.keys.bundle_fetches_per_hour).unwrap_or(NonZeroU32::MIN),
         ),
+        remote_config: RemoteConfig::new(&config.remote_config),
+        turn: config
+            .turn
+            .as_ref()
+            .map(|turn| Relays::new(turn.urls.clone(), turn.secret.expose(), turn.ttl)),
+        attachments,
+        upload_by: attachments::upload_by(config.attachments.form),
+        attachment_idle: config.attachments.idle,
+        public_url: config.public_url.clone(),
+        data: data_bounds(&config.account_data),
         clock,
         sockets: SocketLimits {
             max_message: config.limits.socket_max_message_bytes,
@@ -86,10 +118,22 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Res
                 stalled: config.relay.stalled,
                 ..SessionLimits::default()
             },
+            provisioning_idle: config.limits.provisioning_idle,
+            provisioning_lifetime: config.limits.provisioning_lifetime,
         },
         tasks: lifecycle.sessions.clone(),
         stop: lifecycle.close_sessions.clone(),
     });
+    if config.devices.idle_days > 0 {
+        let telling = Arc::clone(&node);
+        lifecycle.background.spawn(retention::run_idle(
+            node.storage.clone(),
+            Arc::clone(&node.clock),
+            config.devices.idle_days,
+            move |aci, mailbox| telling.relay.account_changed(aci, &[mailbox]),
+            lifecycle.stop_background.clone(),
+        ));
+    }
     let flushing = Arc::clone(&node);
     lifecycle.flush_with(async move {
         flushing.relay.writer.flush().await;
@@ -100,6 +144,16 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Res
         admin: admin::router(metrics, readiness.clone()),
         readiness,
     })
+}
+
+fn data_bounds(data: &AccountData) -> DataBounds {
+    DataBounds {
+        max_value: data.max_value_bytes,
+        limits: DataLimits {
+            keys: data.max_keys,
+            total_bytes: data.max_total_bytes,
+        },
+    }
 }
 
 /// Where the migrations find the database.
@@ -134,13 +188,14 @@ fn relay(
     accounts: &Arc<AccountCache>,
     secrets: &ServerSecrets,
     clock: &Arc<dyn Clock>,
+    waiting: &Arc<Registry>,
 ) -> anyhow::Result<Relay> {
     let presence = Arc::new(Presence::default());
     let bus: Arc<dyn Bus> = match &config.redis_url {
         None => Arc::new(SingleNode),
         Some(url) => {
-            let (presence, accounts) = (Arc::clone(&presence), Arc::clone(accounts));
-            let receive = move |hint| receive_hint(hint, &presence, &accounts);
+            let (presence, accounts, waiting) = (Arc::clone(&presence), Arc::clone(accounts), Arc::clone(waiting));
+            let receive = move |hint| receive_hint(hint, &presence, &accounts, &waiting);
             Arc::new(RedisBus::start(
                 url.expose(),
                 secrets.bus_key(),
@@ -183,6 +238,12 @@ fn spawn_background(
         config.relay.fallback_tick,
         Arc::clone(&storage.queue),
         Arc::clone(&relay.presence),
+        stop(),
+    ));
+    background.spawn(seen::run(
+        Arc::clone(&storage.devices),
+        Arc::clone(&relay.presence),
+        Arc::clone(clock),
         stop(),
     ));
     background.spawn(upkeep(metrics, stop()));

@@ -33,6 +33,12 @@ pub fn describe() {
     describe_gauge!(BUS_LISTENING, "1 while hints of other nodes get through");
     describe_counter!(REDIS_LOST, "Times that listening to other nodes failed or ended");
     describe_counter!(WAKEUPS, "Times a session learned that it has envelopes, by path");
+    describe_counter!(SPAM_REPORTS, "Messages that a client called spam");
+    describe_counter!(ATTACHMENT_PARTS, "Requests that wrote to an attachment, by outcome");
+    describe_counter!(
+        ATTACHMENT_BYTES,
+        "Bytes of attachments that came and went, by direction"
+    );
     describe_counter!(EXPIRED, "Rows dropped because their time had come, by kind");
 }
 
@@ -107,6 +113,21 @@ pub fn woken(path: &'static str) {
     counter!(WAKEUPS, "path" => path).increment(1);
 }
 
+/// A client called a message spam.
+pub fn spam_reported() {
+    counter!(SPAM_REPORTS).increment(1);
+}
+
+/// A request that wrote to an attachment ended: `complete`, `stored`, `interrupted`, `refused` or `unavailable`.
+pub fn attachment_part(outcome: &'static str) {
+    counter!(ATTACHMENT_PARTS, "outcome" => outcome).increment(1);
+}
+
+/// Bytes of an attachment came (`in`) or went (`out`).
+pub fn attachment_bytes(direction: &'static str, count: usize) {
+    counter!(ATTACHMENT_BYTES, "direction" => direction).increment(count as u64);
+}
+
 /// Rows were dropped because their time had come.
 pub fn expired(kind: &'static str, count: u64) {
     counter!(EXPIRED, "kind" => kind).increment(count);
@@ -141,4 +162,7 @@ const HINTS_REFUSED: &str = "blind_relay_hints_refused_total";
 const BUS_LISTENING: &str = "blind_relay_bus_listening";
 const REDIS_LOST: &str = "blind_relay_redis_lost_total";
 const WAKEUPS: &str = "blind_relay_wakeups_total";
+const SPAM_REPORTS: &str = "blind_relay_spam_reports_total";
+const ATTACHMENT_PARTS: &str = "blind_relay_attachment_parts_total";
+const ATTACHMENT_BYTES: &str = "blind_relay_attachment_bytes_total";
 const EXPIRED: &str = "blind_relay_expired_total";

@@ -7,13 +7,15 @@
 //! | 3 gone | mailbox i64 |
 //! | 4 changed | aci 16 bytes |
 //! | 5 online | mailbox i64, length u32, envelope |
+//! | 6 provisioning message | address 16 bytes, request u64, length u32, message |
+//! | 7 provisioning taken | request u64 |
 //!
 //! A reader stops at the first kind it does not know: nodes of two versions may run side by side during an upgrade.
 
 use bytes::{Buf, BufMut, Bytes};
 use uuid::Uuid;
 
-use crate::domain::{Aci, MailboxId, Seq, Timestamp};
+use crate::domain::{Aci, MailboxId, ProvisioningAddress, Seq, Timestamp};
 
 use super::{ConnectionId, Hint};
 
@@ -48,6 +50,24 @@ pub(super) fn encode(hint: &Hint, out: &mut Vec<u8>) {
             out.put_u32(length);
             out.put_slice(envelope);
         }
+        Hint::ProvisioningMessage {
+            address,
+            request,
+            message,
+        } => {
+            let Ok(length) = u32::try_from(message.len()) else {
+                return;
+            };
+            out.put_u8(PROVISIONING_MESSAGE);
+            out.put_slice(&address.0);
+            out.put_u64(*request);
+            out.put_u32(length);
+            out.put_slice(message);
+        }
+        Hint::ProvisioningTaken { request } => {
+            out.put_u8(PROVISIONING_TAKEN);
+            out.put_u64(*request);
+        }
         Hint::Missed => {}
     }
 }
@@ -79,17 +99,18 @@ fn decode_one(rest: &mut &[u8]) -> Option<Hint> {
         }
         GONE => Some(Hint::Gone(mailbox(rest)?)),
         CHANGED => {
-            let (aci, after) = rest.split_first_chunk::<16>()?;
-            *rest = after;
-            Some(Hint::Changed(Aci::new(Uuid::from_bytes(*aci))))
+            let aci = Uuid::from_bytes(sixteen(rest)?);
+            Some(Hint::Changed(Aci::new(aci)))
         }
-        ONLINE => {
-            let mailbox = mailbox(rest)?;
-            let length = usize::try_from(rest.try_get_u32().ok()?).ok()?;
-            let (envelope, after) = rest.split_at_checked(length)?;
-            *rest = after;
-            Some(Hint::Online(mailbox, Bytes::copy_from_slice(envelope)))
-        }
+        ONLINE => Some(Hint::Online(mailbox(rest)?, bytes(rest)?)),
+        PROVISIONING_MESSAGE => Some(Hint::ProvisioningMessage {
+            address: ProvisioningAddress(sixteen(rest)?),
+            request: rest.try_get_u64().ok()?,
+            message: bytes(rest)?,
+        }),
+        PROVISIONING_TAKEN => Some(Hint::ProvisioningTaken {
+            request: rest.try_get_u64().ok()?,
+        }),
         _ => None,
     }
 }
@@ -98,11 +119,27 @@ fn mailbox(rest: &mut &[u8]) -> Option<MailboxId> {
     rest.try_get_i64().ok().map(MailboxId)
 }
 
+fn sixteen(rest: &mut &[u8]) -> Option<[u8; 16]> {
+    let (sixteen, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(*sixteen)
+}
+
+/// Bytes behind their length.
+fn bytes(rest: &mut &[u8]) -> Option<Bytes> {
+    let length = usize::try_from(rest.try_get_u32().ok()?).ok()?;
+    let (bytes, after) = rest.split_at_checked(length)?;
+    *rest = after;
+    Some(Bytes::copy_from_slice(bytes))
+}
+
 const ARRIVED: u8 = 1;
 const CONNECTED: u8 = 2;
 const GONE: u8 = 3;
 const CHANGED: u8 = 4;
 const ONLINE: u8 = 5;
+const PROVISIONING_MESSAGE: u8 = 6;
+const PROVISIONING_TAKEN: u8 = 7;
 
 #[cfg(test)]
 mod tests {
@@ -121,6 +158,12 @@ mod tests {
             Hint::Gone(MailboxId(4)),
             Hint::Changed(Aci::new(Uuid::from_bytes([5; 16]))),
             Hint::Online(MailboxId(6), Bytes::from(vec![7; 300])),
+            Hint::ProvisioningMessage {
+                address: ProvisioningAddress([8; 16]),
+                request: u64::MAX,
+                message: Bytes::from(vec![9; 300]),
+            },
+            Hint::ProvisioningTaken { request: 10 },
         ]
     }
 

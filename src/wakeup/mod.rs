@@ -1,8 +1,8 @@
 //! "This device has something": hints from node to node.
 //!
 //! A hint may be lost, doubled or late, and costs only time then: what it hints at is in storage, and every node looks
-//! there by itself on a tick. The one exception is an online-only envelope, which is nowhere else and may be lost by its
-//! nature. Hints leave a node only sealed.
+//! there by itself on a tick. Two kinds carry what is nowhere else: an online-only envelope, which may be lost by its
+//! nature, and the message to a device that is being linked, whose sender is told whether it was taken. Hints leave a node only sealed.
 
 mod codec;
 mod local;
@@ -10,7 +10,7 @@ mod redis;
 
 use bytes::Bytes;
 
-use crate::domain::{Aci, MailboxId, Seq, Timestamp};
+use crate::domain::{Aci, MailboxId, ProvisioningAddress, Seq, Timestamp};
 
 pub use codec::decode;
 pub use local::SingleNode;
@@ -39,6 +39,20 @@ pub enum Hint {
     Changed(Aci),
     /// An online-only envelope for whoever has this device's connection.
     Online(MailboxId, Bytes),
+    /// A message for whoever has the socket of this address.
+    ProvisioningMessage {
+        /// Of the device that is to be linked.
+        address: ProvisioningAddress,
+        /// Random, for the answer.
+        request: u64,
+        /// What the device is to get.
+        message: Bytes,
+    },
+    /// The answer to [`Hint::ProvisioningMessage`], once the device has taken it. There is no other.
+    ProvisioningTaken {
+        /// As in the message.
+        request: u64,
+    },
     /// Hints may have been missed: look into storage.
     Missed,
 }
@@ -51,6 +65,8 @@ impl std::fmt::Debug for Hint {
             Self::Gone(_) => "Gone",
             Self::Changed(_) => "Changed",
             Self::Online(..) => "Online",
+            Self::ProvisioningMessage { .. } => "ProvisioningMessage",
+            Self::ProvisioningTaken { .. } => "ProvisioningTaken",
             Self::Missed => "Missed",
         })
     }

@@ -3,8 +3,8 @@
 //! Every node reads every hint and keeps those for devices that are connected to it. Hints are gathered while one
 //! message is on its way, so the number of messages follows the number of commits, not of envelopes (ADR 0006). Messages
 //! are sealed under a key that only the nodes have: whoever reads Redis learns how many there are and how long, and
-//! whoever writes to it cannot make a node believe anything. Nothing is ever stored in Redis. Redis may go and come back at any time: while it is away hints are dropped, and when it is
-//! back every session is told that it may have missed some.
+//! whoever writes to it cannot make a node believe anything. Nothing is ever stored in Redis. Redis may go and come back at
+//! any time: while it is away hints are dropped, and when it is back every session is told that it may have missed some.
 
 use std::time::Duration;
 
@@ -76,7 +76,8 @@ fn send_all(outgoing: &mpsc::Sender<Hint>, hints: Vec<Hint>) {
     for hint in hints {
         // Only these are large, so only these must be few.
         let waiting = outgoing.max_capacity() - outgoing.capacity();
-        let crowded = matches!(hint, Hint::Online(..)) && waiting >= QUEUED_WITH_ONLINE;
+        let large = matches!(hint, Hint::Online(..) | Hint::ProvisioningMessage { .. });
+        let crowded = large && waiting >= QUEUED_WITH_LARGE;
         dropped += usize::from(crowded || outgoing.try_send(hint).is_err());
     }
     if dropped > 0 {
@@ -175,8 +176,8 @@ async fn follow(pubsub: redis::aio::PubSub, link: &Link, receive: &(impl Fn(Hint
 const CHANNEL: &str = "blind-relay:hints";
 /// More than a node has connections: when Redis comes back, all of them are said again.
 const QUEUED_HINTS: usize = 65_536;
-/// With so many waiting, an online-only envelope is dropped: it would come too late.
-const QUEUED_WITH_ONLINE: usize = 64;
+/// With so many waiting, a hint that carries content is dropped: it would come too late.
+const QUEUED_WITH_LARGE: usize = 64;
 const HINTS_PER_MESSAGE: usize = 512;
 const TIMEOUT: Duration = Duration::from_secs(2);
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);

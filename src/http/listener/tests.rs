@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::routing::get;
+use axum::routing::{connect, get};
 use hyper_util::server::conn::auto::upgrade;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
@@ -252,7 +252,7 @@ async fn stopping_finishes_what_is_in_flight_and_ends_what_is_idle() {
 #[tokio::test]
 async fn an_upgraded_connection_keeps_its_slot_and_gives_its_transport_back() {
     async fn upgrade_to_echo(mut request: Request<Body>) -> Response<Body> {
-        let slot = request.extensions().get::<ConnectionSlot>().unwrap().clone();
+        let place = request.extensions().get::<ConnectionSlot>().unwrap().socket_place();
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
             let parts = upgrade::downcast::<TokioIo<Transport>>(upgrade.await.unwrap()).unwrap();
@@ -262,7 +262,7 @@ async fn an_upgraded_connection_keeps_its_slot_and_gives_its_transport_back() {
             while transport.read_exact(&mut byte).await.is_ok() {
                 transport.write_all(&byte).await.unwrap();
             }
-            drop(slot);
+            drop(place);
         });
         let answer = Response::builder()
             .status(101)
@@ -340,6 +340,105 @@ async fn an_answer_that_an_http2_peer_never_takes_ends_the_connection() {
     let answer = within(send.send_request(request)).await.unwrap();
     assert_eq!(answer.status(), 200);
     let _ = within(connection).await.unwrap();
+}
+
+/// Opens a stream that gives back what it is sent, in its place.
+async fn echo_stream(mut request: Request<Body>) -> Response<Body> {
+    let slot = request.extensions().get::<ConnectionSlot>().unwrap();
+    let Some(place) = slot.socket_place() else {
+        return Response::builder().status(429).body(Body::empty()).unwrap();
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let (mut transport, _) = Transport::upgraded(upgrade.await.unwrap());
+        let mut bytes = [0; 4096];
+        while let Ok(read @ 1..) = transport.read(&mut bytes).await {
+            transport.write_all(&bytes[..read]).await.unwrap();
+            transport.flush().await.unwrap();
+        }
+        drop(place);
+    });
+    Response::new(Body::empty())
+}
+
+type Http2Sender = hyper::client::conn::http2::SendRequest<String>;
+
+async fn open_stream(send: &mut Http2Sender) -> Result<TokioIo<hyper::upgrade::Upgraded>, u16> {
+    let mut request = Request::connect("http://relay/echo").body(String::new()).unwrap();
+    request
+        .extensions_mut()
+        .insert(hyper::ext::Protocol::from_static("websocket"));
+    let mut answer = within(send.send_request(request)).await.unwrap();
+    match answer.status().as_u16() {
+        200 => Ok(TokioIo::new(hyper::upgrade::on(&mut answer).await.unwrap())),
+        refused => Err(refused),
+    }
+}
+
+async fn http2(server: &Running) -> (Http2Sender, tokio::task::JoinHandle<hyper::Result<()>>) {
+    let socket = TokioIo::new(server.connect().await);
+    let (mut send, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), socket)
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    // The server's settings come before its first answer.
+    let request = Request::get("http://relay/").body(String::new()).unwrap();
+    assert_eq!(within(send.send_request(request)).await.unwrap().status(), 200);
+    (send, connection)
+}
+
+#[tokio::test]
+async fn an_http2_connection_is_not_idle_while_it_carries_a_socket() {
+    let server = start(hello().route("/echo", connect(echo_stream)), quick_to_idle(), 10, None).await;
+    let (mut send, connection) = http2(&server).await;
+    let mut stream = open_stream(&mut send).await.unwrap();
+    tokio::time::sleep(limits().idle_timeout * 3).await;
+    // More than the windows of stream and connection hold.
+    let (mut reading, mut writing) = tokio::io::split(&mut stream);
+    let bytes = vec![7; 1 << 20];
+    let mut back = vec![0; bytes.len()];
+    let (written, read) =
+        within(async { tokio::join!(writing.write_all(&bytes), reading.read_exact(&mut back)) }).await;
+    assert!(written.is_ok() && read.is_ok() && back == bytes);
+    // With the socket gone it is idle, and ends.
+    drop(stream);
+    drop(send);
+    within(connection).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn sockets_of_one_http2_connection_are_few_and_take_places_of_connections() {
+    let server = start(hello().route("/echo", connect(echo_stream)), patient(), 3, None).await;
+    let (mut send, _connection) = http2(&server).await;
+    let mut streams = Vec::new();
+    for left in [2, 1, 0] {
+        streams.push(open_stream(&mut send).await.unwrap());
+        assert_eq!(server.slots.available_permits(), left);
+    }
+    assert_eq!(open_stream(&mut send).await.err(), Some(429));
+    server.slots.add_permits(10);
+    streams.push(open_stream(&mut send).await.unwrap());
+    assert_eq!(
+        open_stream(&mut send).await.err(),
+        Some(429),
+        "a fifth on one connection"
+    );
+    drop(streams);
+    let _all_but_the_connections_own = within(server.slots.acquire_many(12)).await.unwrap();
+}
+
+#[tokio::test]
+async fn stopping_lets_the_sockets_of_an_http2_connection_end_by_themselves() {
+    let server = start(hello().route("/echo", connect(echo_stream)), patient(), 10, None).await;
+    let (mut send, connection) = http2(&server).await;
+    let mut stream = open_stream(&mut send).await.unwrap();
+    server.stop.cancel();
+    stream.write_all(b"still here").await.unwrap();
+    let mut back = [0; 10];
+    within(stream.read_exact(&mut back)).await.unwrap();
+    drop(stream);
+    within(connection).await.unwrap().unwrap();
+    server.stopped().await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Why a socket ends, and what its client is told.
 
 use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
@@ -17,6 +18,10 @@ pub(super) enum End {
     Stalled,
     /// Nothing was heard, not even an answer to a ping.
     Silent,
+    /// What the socket was opened for is done.
+    Done,
+    /// The time that such a socket has is over.
+    TimedOut,
     BadFrame,
     TooLarge,
     BadProtocol,
@@ -32,6 +37,8 @@ impl End {
             Self::Stopping => "stopping",
             Self::Stalled => "stalled",
             Self::Silent => "silent",
+            Self::Done => "done",
+            Self::TimedOut => "timed_out",
             Self::BadFrame => "bad_frame",
             Self::TooLarge => "too_large",
             Self::BadProtocol => "bad_protocol",
@@ -44,6 +51,8 @@ impl End {
             Self::Left | Self::Silent => return None,
             Self::Dismissed(Dismissal::Displaced) => (4409, "Connected elsewhere"),
             Self::Dismissed(Dismissal::CredentialsDead) => (4401, "Reauthentication required"),
+            Self::Done => (1000, "Done"),
+            Self::TimedOut => (1000, "Timeout"),
             Self::Stopping => (1012, "Service restart"),
             Self::Stalled => (1008, "Too slow"),
             Self::BadFrame => (1007, "Not a message of the wire"),
@@ -60,7 +69,12 @@ impl End {
 impl From<&Error> for End {
     fn from(error: &Error) -> Self {
         match error {
-            Error::ConnectionClosed | Error::AlreadyClosed | Error::Io(_) | Error::Tls(_) => Self::Left,
+            Error::ConnectionClosed
+            | Error::AlreadyClosed
+            | Error::Io(_)
+            | Error::Tls(_)
+            // Stock clients leave without a word.
+            | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Self::Left,
             Error::Capacity(_) => Self::TooLarge,
             Error::Utf8(_) => Self::BadFrame,
             _ => Self::BadProtocol,

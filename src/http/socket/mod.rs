@@ -1,39 +1,37 @@
-//! `GET /v1/websocket`: the upgrade, and who the socket is for.
+//! `/v1/websocket`: who the socket is for.
 //!
-//! [`frame`] reads and writes the messages of the wire, [`tunnel`] carries a client's requests to the routes, and
-//! [`driver`] runs one socket until its [`end`], with a device's [`delivery`] beside its requests.
+//! [`upgrade`](mod@upgrade) makes a socket of a request, [`frame`] reads and writes the messages of the wire, [`tunnel`]
+//! carries a client's requests to the routes, and [`driver`] runs one socket until its [`end`], with a device's
+//! [`delivery`] beside its requests. [`provisioning`] is the other kind of socket, for a device that is about to be
+//! linked.
 
 mod delivery;
 mod driver;
 mod end;
 pub(super) mod frame;
+pub(super) mod provisioning;
 mod tunnel;
+mod upgrade;
 
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use hyper_util::server::conn::auto::upgrade::downcast;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::server::create_response;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use axum::response::Response;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::auth::{Authenticated, BasicCredentials, BasicUser};
-use crate::domain::ProtocolAddress;
 
 use super::error::ApiError;
-use super::extract::Tunnelled;
-use super::listener::ConnectionSlot;
+use super::origin;
 use super::routes::Router;
-use super::state::{AppState, SocketLimits};
-use super::transport::Transport;
+use super::seen;
+use super::state::AppState;
 use delivery::Delivery;
 use driver::Driver;
 use tunnel::Tunnel;
+use upgrade::{Accepted, Upgrade, accept};
 
 /// Who opened a socket.
 enum Principal {
@@ -46,36 +44,23 @@ enum Principal {
 }
 
 /// Answers the upgrade and runs the socket on a task of its own.
-pub(super) async fn upgrade(State((node, router)): State<(AppState, Router)>, mut request: Request) -> Response {
-    if request.extensions().get::<Tunnelled>().is_some() {
-        return ApiError::bad_request("nested_socket", "a WebSocket cannot be opened through a WebSocket")
-            .into_response();
-    }
-    let principal = match principal(&node, request.headers()).await {
-        Ok(principal) => principal,
-        Err(refused) => return refused.into_response(),
-    };
-    let Ok(accepted) = create_response(&head_of(&request)) else {
-        return ApiError::bad_request(
-            "no_websocket",
-            "this is no WebSocket upgrade of version 13 over HTTP/1.1",
-        )
-        .into_response();
-    };
-    let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-        return ApiError::bad_request("no_upgrade", "this connection cannot be upgraded").into_response();
-    };
+pub(super) async fn upgrade(
+    State((node, router)): State<(AppState, Router)>,
+    mut request: Request,
+) -> Result<Response, ApiError> {
+    let principal = principal(&node, request.headers()).await?;
+    let Accepted { answer, upgrade, place } = accept(&mut request)?;
     let wishes = Wishes::from_headers(request.headers());
-    let slot = request.extensions().get::<ConnectionSlot>().cloned();
+    let origin = origin::of(&node, request.uri(), request.headers(), request.extensions());
     let tasks = node.tasks.clone();
     tasks.spawn(async move {
         // Boxed parts, so that a socket that only waits is small.
-        if let Some(driver) = Box::pin(open(node, router, principal, wishes, on_upgrade)).await {
+        if let Some(driver) = Box::pin(open(node, router, principal, wishes, origin, upgrade)).await {
             driver.run().await;
         }
-        drop(slot);
+        drop(place);
     });
-    accepted.map(|()| axum::body::Body::empty()).into_response()
+    Ok(answer)
 }
 
 /// What a client said about its deliveries.
@@ -112,23 +97,8 @@ async fn principal(node: &AppState, headers: &HeaderMap) -> Result<Principal, Ap
         .authenticate(address, &credentials.password)
         .await?
         .ok_or(REFUSED)?;
-    remember_day(node, device.address);
+    seen::by_request(node, &device);
     Ok(Principal::Device(Arc::new(device)))
-}
-
-/// Keeps the day of a connection, beside the upgrade and not before it: on the first morning minute all devices come.
-fn remember_day(node: &AppState, address: ProtocolAddress) {
-    let today = node.clock.now().day();
-    let accounts = Arc::clone(&node.storage.accounts);
-    node.tasks.spawn(async move {
-        if let Err(error) = accounts.touch(address, today).await {
-            // Only the day is lost, and the next connection will bring it.
-            tracing::warn!(
-                cause = error.log_safe_cause(),
-                "the day of a connection could not be kept"
-            );
-        }
-    });
 }
 
 async fn open(
@@ -136,19 +106,10 @@ async fn open(
     router: Router,
     principal: Principal,
     wishes: Wishes,
-    on_upgrade: OnUpgrade,
+    origin: Option<Arc<str>>,
+    upgrade: Upgrade,
 ) -> Option<Driver> {
-    // The peer went away before the answer reached it.
-    let upgraded = on_upgrade.await.ok()?;
-    let parts = downcast::<TokioIo<Transport>>(upgraded).ok()?;
-    let config = websocket_config(&node.sockets);
-    let socket = WebSocketStream::from_partially_read(
-        parts.io.into_inner(),
-        parts.read_buf.to_vec(),
-        Role::Server,
-        Some(config),
-    )
-    .await;
+    let socket = upgrade.open(websocket_config(node.sockets.max_message)).await?;
     let (device, inherited) = match principal {
         Principal::Anonymous => (None, None),
         Principal::Registering(header) => (None, Some(header)),
@@ -158,25 +119,18 @@ async fn open(
         Some(device) if wishes.deliveries => Some(Delivery::begin(&node, device, wishes.stories)),
         _ => None,
     };
-    let tunnel = Tunnel::new(router, device, inherited);
+    let tunnel = Tunnel::new(router, device, inherited, origin);
     Some(Driver::new(node, socket, tunnel, delivery))
 }
 
-fn websocket_config(limits: &SocketLimits) -> WebSocketConfig {
+/// For sockets whose clients send messages up to `max_message` bytes.
+fn websocket_config(max_message: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
         .max_write_buffer_size(MAX_WRITE_BUFFER)
-        .max_message_size(Some(limits.max_message))
-        .max_frame_size(Some(limits.max_message))
-}
-
-fn head_of(request: &Request) -> http::Request<()> {
-    let mut head = http::Request::new(());
-    *head.method_mut() = request.method().clone();
-    *head.version_mut() = request.version();
-    *head.headers_mut() = request.headers().clone();
-    head
+        .max_message_size(Some(max_message))
+        .max_frame_size(Some(max_message))
 }
 
 /// Clients take 403 at the upgrade, and only that, as "these credentials are dead".

@@ -25,14 +25,21 @@ pub(super) struct Tunnel {
     /// Credentials of the upgrade that requests without their own inherit. Only kept where they are not yet those of a
     /// device: a device's are proven at the upgrade and never looked at again.
     inherited: Option<HeaderValue>,
+    origin: Option<Arc<str>>,
 }
 
 impl Tunnel {
-    pub(super) fn new(router: Router, principal: Option<Arc<Authenticated>>, inherited: Option<HeaderValue>) -> Self {
+    pub(super) fn new(
+        router: Router,
+        principal: Option<Arc<Authenticated>>,
+        inherited: Option<HeaderValue>,
+        origin: Option<Arc<str>>,
+    ) -> Self {
         Self {
             router,
             principal,
             inherited,
+            origin,
         }
     }
 
@@ -46,6 +53,7 @@ impl Tunnel {
         let router = self.router.clone();
         let tunnelled = Tunnelled {
             principal: self.principal.clone(),
+            origin: self.origin.clone(),
         };
         let inherited = self.inherited.clone();
         Box::pin(async move {

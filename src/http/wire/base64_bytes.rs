@@ -1,9 +1,14 @@
 //! Bytes in JSON: the standard base64 alphabet, with or without padding.
 
+use std::borrow::Cow;
+
 use base64::Engine;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serializer, de};
 
 use crate::encoding::{BASE64, BASE64_UNPADDED};
+
+use super::forms::Base64Text;
 
 /// Bytes read from a base64 string.
 #[derive(Clone, PartialEq, Eq)]
@@ -28,6 +33,20 @@ impl<'de> Deserialize<'de> for Base64Bytes {
             }
         }
         deserializer.deserialize_str(Visitor)
+    }
+}
+
+impl JsonSchema for Base64Bytes {
+    fn schema_name() -> Cow<'static, str> {
+        Base64Text::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        Base64Text::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Base64Text::json_schema(generator)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Prekeys in JSON.
 
 use keys_schema::{DecodeError, EcPreKey, EcPublicKey, KeyId, KyberPreKey, KyberPublicKey, Signature, SignedEcPreKey};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{IdentityKind, KeyUpload, PreKeyBundle, TakenBundles};
@@ -8,12 +9,18 @@ use crate::http::error::ApiError;
 use crate::http::extract::parse_json;
 
 use super::base64_bytes::{Base64Bytes, padded, unpadded};
+use super::forms::{
+    Base64Of32, DeviceIdNumber, EcPublicKeyText, IdentityText, KeyIdNumber, KyberPublicKeyText, RegistrationIdNumber,
+    SignatureText,
+};
 
 /// A one-time EC prekey as a client sends it.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EcPreKeyIn {
+    #[schemars(with = "KeyIdNumber")]
     key_id: u64,
+    #[schemars(with = "EcPublicKeyText")]
     public_key: Base64Bytes,
 }
 
@@ -24,6 +31,26 @@ pub struct SignedPreKeyIn {
     key_id: u64,
     public_key: Base64Bytes,
     signature: Base64Bytes,
+}
+
+/// [`SignedPreKeyIn`] of a signed EC prekey.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", rename = "SignedEcPreKeyIn")]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct SignedEcPreKeySchema {
+    key_id: KeyIdNumber,
+    public_key: EcPublicKeyText,
+    signature: SignatureText,
+}
+
+/// [`SignedPreKeyIn`] of a Kyber prekey.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", rename = "KyberPreKeyIn")]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct KyberPreKeySchema {
+    key_id: KeyIdNumber,
+    public_key: KyberPublicKeyText,
+    signature: SignatureText,
 }
 
 impl TryFrom<EcPreKeyIn> for EcPreKey {
@@ -62,19 +89,24 @@ impl TryFrom<SignedPreKeyIn> for KyberPreKey {
 }
 
 /// The body of `PUT /v2/keys`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyUploadIn {
     #[serde(default)]
+    #[schemars(length(max = 100))]
     pre_keys: Option<Vec<EcPreKeyIn>>,
     #[serde(default)]
+    #[schemars(with = "Option<Vec<KyberPreKeySchema>>", length(max = 100))]
     pq_pre_keys: Option<Vec<SignedPreKeyIn>>,
     #[serde(default)]
+    #[schemars(with = "Option<SignedEcPreKeySchema>")]
     signed_pre_key: Option<SignedPreKeyIn>,
     #[serde(default)]
+    #[schemars(with = "Option<KyberPreKeySchema>")]
     pq_last_resort_pre_key: Option<SignedPreKeyIn>,
     /// The name that one client stack uses for the field above.
     #[serde(default)]
+    #[schemars(with = "Option<KyberPreKeySchema>")]
     pq_last_resort_key: Option<SignedPreKeyIn>,
 }
 
@@ -120,17 +152,19 @@ pub fn identity_kind(text: Option<&str>) -> Result<IdentityKind, ApiError> {
 }
 
 /// The body of `POST /v2/keys/check`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyCheckIn {
     /// `ACI` or `PNI`.
+    #[schemars(with = "IdentityText")]
     pub identity_type: String,
     /// SHA-256 over the repeated-use keys.
+    #[schemars(with = "Base64Of32")]
     pub digest: Base64Bytes,
 }
 
 /// The answer of `GET /v2/keys`.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyCountOut {
     /// One-time EC prekeys.
@@ -140,30 +174,38 @@ pub struct KeyCountOut {
 }
 
 /// The answer of `GET /v2/keys/{serviceId}/{deviceId}`.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BundlesOut<'a> {
     #[serde(serialize_with = "padded")]
+    #[schemars(with = "EcPublicKeyText")]
     identity_key: &'a [u8],
+    #[schemars(length(min = 1))]
     devices: Vec<BundleOut<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct BundleOut<'a> {
+    #[schemars(with = "DeviceIdNumber")]
     device_id: u8,
+    #[schemars(with = "RegistrationIdNumber")]
     registration_id: u16,
+    #[schemars(with = "SignedEcPreKeySchema")]
     signed_pre_key: SignedKeyOut<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pre_key: Option<KeyOut<'a>>,
+    #[schemars(with = "KyberPreKeySchema")]
     pq_pre_key: SignedKeyOut<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct KeyOut<'a> {
+    #[schemars(with = "KeyIdNumber")]
     key_id: u32,
     #[serde(serialize_with = "padded")]
+    #[schemars(with = "EcPublicKeyText")]
     public_key: &'a [u8],
 }
 

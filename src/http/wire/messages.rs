@@ -1,32 +1,43 @@
 //! Sends and historic fetches in JSON.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::DeviceId;
 use crate::http::error::ApiError;
 use crate::http::extract::parse_json;
+use crate::relay::DeviceMismatch;
 
 use super::base64_bytes::{Base64Bytes, padded};
+use super::forms::{
+    Base64Text, ContentText, DeviceIdNumber, MessageKindNumber, Millis, RegistrationIdNumber, ServiceIdText, UuidText,
+};
 
 /// The body of `PUT /v1/messages/{destination}`.
-#[derive(Deserialize)]
-struct SendIn {
+#[derive(Deserialize, JsonSchema)]
+pub struct SendIn {
+    #[schemars(length(min = 1, max = 127))]
     messages: Vec<MessageIn>,
     #[serde(default)]
     online: Option<bool>,
     #[serde(default)]
     urgent: Option<bool>,
     #[serde(default)]
+    #[schemars(with = "Option<Millis>")]
     timestamp: Option<i64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct MessageIn {
     #[serde(rename = "type")]
+    #[schemars(with = "MessageKindNumber")]
     kind: i64,
+    #[schemars(with = "DeviceIdNumber")]
     destination_device_id: u64,
+    #[schemars(with = "RegistrationIdNumber")]
     destination_registration_id: i64,
+    #[schemars(with = "ContentText")]
     content: Base64Bytes,
 }
 
@@ -98,18 +109,10 @@ pub fn parse_send(body: &[u8]) -> Result<SendBody, ApiError> {
             "a send has one message per device, and at least one",
         ));
     }
-    let timestamp = match body.timestamp {
-        None | Some(0) => None,
-        Some(millis) => Some(
-            u64::try_from(millis)
-                .ok()
-                .filter(|millis| *millis <= LATEST_MILLIS)
-                .ok_or(ApiError::unprocessable(
-                    "timestamp",
-                    "a timestamp is in milliseconds since 1970, at most 8.64e15",
-                ))?,
-        ),
-    };
+    let timestamp = client_millis(body.timestamp.unwrap_or(0)).ok_or(ApiError::unprocessable(
+        "timestamp",
+        "a timestamp is in milliseconds since 1970, at most 8.64e15",
+    ))?;
     let messages = body
         .messages
         .into_iter()
@@ -129,6 +132,12 @@ pub fn parse_send(body: &[u8]) -> Result<SendBody, ApiError> {
         urgent: body.urgent.unwrap_or(true),
         timestamp,
     })
+}
+
+/// The time a client gives a message; `Some(None)` for 0, which leaves it to the server; `None` if it is out of range.
+pub fn client_millis(millis: i64) -> Option<Option<u64>> {
+    let millis = u64::try_from(millis).ok().filter(|millis| *millis <= LATEST_MILLIS)?;
+    Some((millis != 0).then_some(millis))
 }
 
 impl TryFrom<MessageIn> for DeviceMessage {
@@ -156,7 +165,7 @@ impl TryFrom<MessageIn> for DeviceMessage {
 }
 
 /// The answer to a send.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SendOut {
     /// The sender has other devices that should learn of what it sent.
@@ -164,25 +173,68 @@ pub struct SendOut {
 }
 
 /// 409: other devices than the sender named.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MismatchedDevicesOut {
     /// Not named.
+    #[schemars(with = "Vec<DeviceIdNumber>")]
     pub missing_devices: Vec<u8>,
     /// Named, but not there.
+    #[schemars(with = "Vec<DeviceIdNumber>")]
     pub extra_devices: Vec<u8>,
 }
 
 /// 410: sessions with earlier registrations.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StaleDevicesOut {
     /// These.
+    #[schemars(with = "Vec<DeviceIdNumber>")]
     pub stale_devices: Vec<u8>,
 }
 
+impl From<&DeviceMismatch> for MismatchedDevicesOut {
+    fn from(mismatch: &DeviceMismatch) -> Self {
+        Self {
+            missing_devices: numbers(&mismatch.missing),
+            extra_devices: numbers(&mismatch.extra),
+        }
+    }
+}
+
+impl From<&DeviceMismatch> for StaleDevicesOut {
+    fn from(mismatch: &DeviceMismatch) -> Self {
+        Self {
+            stale_devices: numbers(&mismatch.stale),
+        }
+    }
+}
+
+fn numbers(devices: &[DeviceId]) -> Vec<u8> {
+    devices.iter().map(|device| device.get()).collect()
+}
+
+/// The answer to a multi-recipient send.
+#[derive(Serialize, JsonSchema)]
+pub struct MultiRecipientOut {
+    /// Those whom the message did not reach.
+    #[schemars(with = "Vec<ServiceIdText>")]
+    pub uuids404: Vec<String>,
+}
+
+/// One recipient whose devices are not as the sender named them.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Recipient{T}")]
+pub struct RecipientMismatchOut<T> {
+    /// Its service id.
+    #[schemars(with = "ServiceIdText")]
+    pub uuid: String,
+    /// What to correct.
+    pub devices: T,
+}
+
 /// The answer of `GET /v1/messages`.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct FetchOut {
     /// In order.
     pub messages: Vec<FetchedOut>,
@@ -191,10 +243,11 @@ pub struct FetchOut {
 }
 
 /// One queued envelope.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FetchedOut {
     /// By which it is deleted.
+    #[schemars(with = "UuidText")]
     pub guid: String,
     /// As in the envelope.
     #[serde(rename = "type")]
@@ -210,9 +263,11 @@ pub struct FetchedOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_device: Option<u32>,
     /// The id to which it was sent.
+    #[schemars(with = "ServiceIdText")]
     pub destination_uuid: String,
     /// The ciphertext.
     #[serde(serialize_with = "padded")]
+    #[schemars(with = "Base64Text")]
     pub content: Vec<u8>,
     /// Worth waking the recipient for.
     pub urgent: bool,

@@ -4,7 +4,16 @@
 //! one step, all of it or nothing.
 
 pub mod account;
+pub mod account_data;
+pub mod attachments;
 pub mod base64_bytes;
+pub mod calling;
+pub mod certificates;
+pub mod devices;
+pub mod forms;
 pub mod keys;
 pub mod messages;
+pub mod profiles;
+pub mod provisioning;
 pub mod registration;
+pub mod usernames;

@@ -1,0 +1,119 @@
+//! `GET /openapi.json`: the interface as an OpenAPI 3.1 document, made from the routes and the types of the wire.
+//!
+//! Each file describes the routes of one resource. A route that none of them describes, or one that is described and not
+//! there, fails a test.
+
+mod account_data;
+mod accounts;
+mod attachments;
+mod build;
+mod calling;
+mod devices;
+mod keys;
+mod messages;
+mod profiles;
+mod registration;
+mod service;
+mod usernames;
+
+use std::sync::LazyLock;
+
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use bytes::Bytes;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::encoding::BASE64_URL;
+
+use build::Api;
+
+/// The document as it is served.
+struct Served {
+    body: Bytes,
+    etag: String,
+}
+
+static SERVED: LazyLock<Served> = LazyLock::new(|| {
+    let body = document().to_string();
+    Served {
+        etag: format!("\"{}\"", BASE64_URL.encode(Sha256::digest(&body))),
+        body: body.into(),
+    }
+});
+
+/// `GET /openapi.json`
+pub(super) async fn serve(headers: HeaderMap) -> Response {
+    let known = headers
+        .get(IF_NONE_MATCH)
+        .is_some_and(|value| value.as_bytes() == SERVED.etag.as_bytes());
+    let etag = [(ETAG, SERVED.etag.as_str()), (CACHE_CONTROL, "no-cache")];
+    if known {
+        return (StatusCode::NOT_MODIFIED, etag).into_response();
+    }
+    let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    (etag, json, SERVED.body.clone()).into_response()
+}
+
+/// The whole document.
+fn document() -> Value {
+    let mut api = Api::new();
+    service::describe(api.resource("service"));
+    registration::describe(api.resource("registration"));
+    accounts::describe(api.resource("accounts"));
+    devices::describe(api.resource("devices"));
+    usernames::describe(api.resource("user names"));
+    account_data::describe(api.resource("account data"));
+    keys::describe(api.resource("keys"));
+    messages::describe(api.resource("messages"));
+    profiles::describe(api.resource("profiles"));
+    attachments::describe(api.resource("attachments"));
+    calling::describe(api.resource("service"));
+    let (paths, schemas) = api.finish();
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "blind-relay",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "A key directory and blind message relay. docs/protocol.md says what the routes mean.",
+            "license": { "name": "AGPL-3.0-only", "identifier": "AGPL-3.0-only" },
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "device": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "The user is an ACI, or an ACI, a dot and a device id; the password is the device's.",
+                },
+                "number": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "The user is the number that is registered; the password becomes the new device's.",
+                },
+                "newDevice": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "The user is not looked at; the password becomes the new device's.",
+                },
+                "uploadForm": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The capability of an upload form; it may stand in the path instead.",
+                },
+                "accessKey": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "Unidentified-Access-Key",
+                    "description": "The 16 bytes in base64 that the target gave to those who may reach it.",
+                },
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests;

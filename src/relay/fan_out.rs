@@ -1,0 +1,141 @@
+//! One message to many accounts.
+//!
+//! Every recipient gets a copy of its own, made from one message in memory only when its turn comes, and each account's
+//! copies are one delivery: what is remembered, refused and committed is as for a send to that account alone. Before the
+//! first delivery all recipients' devices are checked, so that a sender who has to correct its list has sent nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::domain::{Account, IdentityKind, ServiceId};
+use crate::telemetry::metrics;
+
+use super::accept::{Relay, SendOutcome, unavailable};
+use super::devices::{DeviceMismatch, NamedDevice, OutgoingCopy, check_devices};
+use super::writer::QueueUnavailable;
+
+/// One account that a message goes to.
+#[derive(Clone)]
+pub struct Addressee {
+    /// The account.
+    pub account: Arc<Account>,
+    /// The namespace in which it is addressed.
+    pub kind: IdentityKind,
+    /// Its devices, as the sender knows them.
+    pub devices: Vec<NamedDevice>,
+    /// Size of the ciphertext for each of them, in bytes.
+    pub content_bytes: usize,
+}
+
+/// What became of a send to many accounts. The indices are those of the addressees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FanOutOutcome {
+    /// As for a send to one account, for all of them but these, whose queue is full or who are gone.
+    Accepted {
+        /// Whom the message did not reach.
+        unreached: Vec<usize>,
+    },
+    /// The sender must correct its list of devices of these. Unless their devices changed during the send, nobody was
+    /// sent anything.
+    Mismatch(Vec<(usize, DeviceMismatch)>),
+    /// A copy is larger than the limit. Nobody was sent anything.
+    TooLarge,
+}
+
+impl Relay {
+    /// Sends one message to all addressees. `envelope` makes the envelope of one of them; it is called when that
+    /// addressee's turn has come, so that the copies that are in memory at the same time are few.
+    pub async fn fan_out(
+        &self,
+        mut addressees: Vec<Addressee>,
+        envelope: impl Fn(usize) -> Bytes,
+        online_only: bool,
+    ) -> Result<FanOutOutcome, QueueUnavailable> {
+        let mut mismatches = check_all(&addressees);
+        if !mismatches.is_empty() {
+            // They may come from what was remembered of the accounts. Before the sender is told, look again, at all of them:
+            // its next attempt is to be right.
+            self.refresh(&mut addressees).await?;
+            mismatches = check_all(&addressees);
+        }
+        if !mismatches.is_empty() {
+            metrics::send(SendOutcome::Mismatch(mismatches[0].1.clone()).label());
+            return Ok(FanOutOutcome::Mismatch(mismatches));
+        }
+        if addressees
+            .iter()
+            .any(|addressee| addressee.content_bytes > self.max_content)
+        {
+            metrics::send(SendOutcome::TooLarge.label());
+            return Ok(FanOutOutcome::TooLarge);
+        }
+        let envelope = &envelope;
+        let sends = addressees.into_iter().enumerate().map(|(index, addressee)| async move {
+            let copies = addressee.copies(&envelope(index));
+            let outcome = self.send(addressee.account, addressee.kind, copies, None, online_only);
+            Ok::<_, QueueUnavailable>((index, outcome.await?))
+        });
+        let outcomes: Vec<_> = stream::iter(sends).buffer_unordered(AT_ONCE).try_collect().await?;
+        let mut unreached = Vec::new();
+        let mut changed = Vec::new();
+        for (index, outcome) in outcomes {
+            match outcome {
+                SendOutcome::Accepted => {}
+                SendOutcome::QueueFull | SendOutcome::UnknownAccount => unreached.push(index),
+                SendOutcome::Mismatch(mismatch) => changed.push((index, mismatch)),
+                SendOutcome::TooLarge => return Ok(FanOutOutcome::TooLarge),
+            }
+        }
+        Ok(if changed.is_empty() {
+            unreached.sort_unstable();
+            FanOutOutcome::Accepted { unreached }
+        } else {
+            FanOutOutcome::Mismatch(changed)
+        })
+    }
+
+    /// Reads the accounts anew. Those that are gone are left as they were remembered: the delivery finds that out.
+    async fn refresh(&self, addressees: &mut [Addressee]) -> Result<(), QueueUnavailable> {
+        let ids: Vec<_> = addressees
+            .iter()
+            .map(|addressee| ServiceId::Aci(addressee.account.aci))
+            .collect();
+        let fresh = self.accounts.find_all_fresh(&ids).await.map_err(unavailable)?;
+        let fresh: HashMap<_, _> = fresh.into_iter().map(|account| (account.aci, account)).collect();
+        for addressee in addressees {
+            if let Some(account) = fresh.get(&addressee.account.aci) {
+                addressee.account = Arc::clone(account);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Addressee {
+    /// Views onto one envelope: all devices of an account are sent the same bytes.
+    fn copies(&self, envelope: &Bytes) -> Vec<OutgoingCopy> {
+        self.devices
+            .iter()
+            .map(|device| OutgoingCopy {
+                device: *device,
+                content_bytes: self.content_bytes,
+                envelope: envelope.clone(),
+            })
+            .collect()
+    }
+}
+
+fn check_all(addressees: &[Addressee]) -> Vec<(usize, DeviceMismatch)> {
+    let check = |(index, addressee): (usize, &Addressee)| {
+        let checked = check_devices(&addressee.account, addressee.kind, &addressee.devices, None);
+        Some((index, checked.err()?))
+    };
+    addressees.iter().enumerate().filter_map(check).collect()
+}
+
+/// Accounts that are delivered to at the same time. They wait for the same few commits, so more would only hold more
+/// copies in memory.
+const AT_ONCE: usize = 256;
