@@ -1,7 +1,7 @@
 //! Relays for calls: what a device needs to be let in by a TURN server of the operator's.
 //!
 //! The TURN server and this one share a secret. A user name is the second until which it is good and a random word; its
-//! password is the word's HMAC under the secret, as coturn's `use-auth-secret` has it. Nothing is stored, nobody is
+//! password is the HMAC of all of that under the secret, as coturn's `use-auth-secret` has it. Nothing is stored, nobody is
 //! told, and a user name never says whose it is: the TURN server cannot tell two devices of one account from two strangers.
 
 use std::time::Duration;

@@ -109,7 +109,7 @@ pub async fn checks(config: &Config, now: Timestamp) -> Vec<Check> {
     checks.push(redis(config).await);
     checks.push(attachments(config).await);
     checks.push(tls(config, now));
-    checks.push(descriptors(config.limits.max_connections));
+    checks.push(descriptors(config));
     checks
 }
 

@@ -1,5 +1,5 @@
-//! Drops what has had its time: attachments, envelopes nobody fetched, verification sessions nobody finished, offers nobody took up,
-//! linked devices nobody uses.
+//! Drops what has had its time: attachments, envelopes nobody fetched, verification sessions nobody finished, offers nobody
+//! took up, reservations and holds of user names, linked devices nobody uses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,24 +45,35 @@ pub async fn sweep(storage: &Storage, clock: &dyn Clock) -> Result<(u64, u64), S
 }
 
 /// Drops uploads that nobody finished and attachments whose days are over, now and then every [`PERIOD`], until the token
-/// is cancelled; less often, objects that belong to nothing.
+/// is cancelled.
 pub async fn run_attachments(attachments: Arc<Attachments>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(PERIOD);
-    let mut orphans = tokio::time::interval_at(tokio::time::Instant::now() + ORPHANS_FIRST, ORPHANS_PERIOD);
-    loop {
-        let swept = tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => sweep_attachments(&attachments).await,
-            _ = orphans.tick() => sweep_orphans(&attachments).await,
-        };
-        match swept {
-            Ok(()) => {}
-            Err(Refused::Storage(error)) => {
-                tracing::warn!(cause = error.log_safe_cause(), "attachments could not be swept");
-            }
-            Err(Refused::Blobs(error)) => tracing::warn!(cause = error.0, "attachments could not be swept"),
-            Err(_) => tracing::warn!("attachments could not be swept"),
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        tell(sweep_attachments(&attachments).await);
+    }
+}
+
+/// Drops objects that belong to nothing, once a day, until the token is cancelled. That may take long, so it is left in
+/// the middle then.
+pub async fn run_orphans(attachments: Arc<Attachments>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + ORPHANS_FIRST, ORPHANS_PERIOD);
+    let sweeping = async {
+        loop {
+            ticks.tick().await;
+            tell(sweep_orphans(&attachments).await);
         }
+    };
+    stop.run_until_cancelled(sweeping).await;
+}
+
+fn tell(swept: Result<(), Refused>) {
+    match swept {
+        Ok(()) => {}
+        Err(Refused::Storage(error)) => {
+            tracing::warn!(cause = error.log_safe_cause(), "attachments could not be swept");
+        }
+        Err(Refused::Blobs(error)) => tracing::warn!(cause = error.0, "attachments could not be swept"),
+        Err(_) => tracing::warn!("attachments could not be swept"),
     }
 }
 
@@ -79,16 +90,18 @@ async fn sweep_orphans(attachments: &Attachments) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Removes linked devices that were not seen for `days`, now and then every [`PERIOD`], until the token is cancelled.
+/// Removes linked devices that were not seen for `days`, every [`PERIOD`], until the token is cancelled; but not within
+/// `grace` of the start: after a long pause of the server no device was seen for long, and that is no fault of theirs.
 /// `removed` is told of each whose queue is gone.
 pub async fn run_idle(
     storage: Storage,
     clock: Arc<dyn Clock>,
     days: u16,
+    grace: Duration,
     removed: impl Fn(Aci, MailboxId) + Send + Sync,
     stop: CancellationToken,
 ) {
-    let mut ticks = tokio::time::interval(PERIOD);
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + grace, PERIOD);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         match sweep_idle(&storage, clock.as_ref(), days, &removed).await {
             Ok(devices) => tracing::debug!(devices, "removed linked devices that nobody uses"),

@@ -38,12 +38,16 @@ impl Attributes {
         }
     }
 
-    /// The change that these attributes make to the existing account of a device. Without a registration lock in them, a
-    /// primary clears the account's; a linked device does not know it, and leaves it as it is.
+    /// The change that these attributes make to the existing account of a device. Registration lock and recovery password
+    /// are the primary's to change: they decide who gets the account, and a linked device that is removed must not be able
+    /// to come back as its primary. Without a lock in them, a primary clears the account's.
     pub fn update(&self, secrets: &ServerSecrets, by: ProtocolAddress) -> AttributesUpdate {
-        let lock = match &self.lock {
-            None if by.device_id != DeviceId::PRIMARY => LockUpdate::Keep,
-            lock => LockUpdate::Set(lock.as_ref().map(RegistrationLock::verifier)),
+        let primary = by.device_id == DeviceId::PRIMARY;
+        let recovery = self.recovery_password.filter(|_| primary);
+        let lock = if primary {
+            LockUpdate::Set(self.lock.as_ref().map(RegistrationLock::verifier))
+        } else {
+            LockUpdate::Keep
         };
         AttributesUpdate {
             name: self.name.clone(),
@@ -51,8 +55,39 @@ impl Attributes {
             capabilities: self.capabilities,
             access: self.access(secrets, by.aci),
             discoverable: self.discoverable,
-            recovery: self.recovery_password.map(|password| verifier(&password)),
+            recovery: recovery.map(|password| verifier(&password)),
             lock,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::random_aci;
+
+    #[test]
+    fn a_linked_device_changes_nothing_that_decides_who_gets_the_account() {
+        let attributes = Attributes {
+            fetches_messages: true,
+            name: None,
+            capabilities: Capabilities::default(),
+            access_key: None,
+            unrestricted: true,
+            discoverable: true,
+            recovery_password: Some([1; 32]),
+            lock: RegistrationLock::parse(&"ab".repeat(32)),
+        };
+        let update = |device| {
+            let by = ProtocolAddress {
+                aci: random_aci(),
+                device_id: DeviceId::new(device).unwrap(),
+            };
+            attributes.update(&ServerSecrets::from_pepper(&[1; 32]), by)
+        };
+        let linked = update(2);
+        assert!(linked.recovery.is_none() && matches!(linked.lock, LockUpdate::Keep));
+        let primary = update(1);
+        assert!(primary.recovery.is_some() && matches!(primary.lock, LockUpdate::Set(Some(_))));
     }
 }

@@ -47,7 +47,13 @@ pub(super) fn holds_for(account: &Account, shown: Option<&RegistrationLock>, now
     if shown.is_some_and(|shown| matches(&shown.0, lock)) {
         return None;
     }
-    let last_seen = account.devices.iter().map(|device| device.last_seen).max()?;
+    // A clock that was ahead once must not keep the number for ever.
+    let last_seen = account
+        .devices
+        .iter()
+        .map(|device| device.last_seen)
+        .max()?
+        .min(now.day());
     let remaining = last_seen.plus(DAYS + 1).midnight().0.saturating_sub(now.0);
     (remaining > 0).then_some(remaining)
 }
@@ -93,6 +99,12 @@ mod tests {
             assert_eq!(holds_for(&account, shown, late), None);
         }
         assert_eq!(holds_for(&account, Some(&lock), late.plus_millis(-1)), None);
+        let early = seen.plus(-1000).midnight();
+        assert_eq!(
+            holds_for(&account, None, early),
+            Some(8 * 24 * 60 * 60 * 1000),
+            "seen in the future"
+        );
         account.devices.push(fixtures::device(1, 11));
         account.devices[1].last_seen = Day(seen.0 + 1);
         assert!(

@@ -6,7 +6,8 @@ use keys_schema::{Aci, IdentityKey, Pni, ServiceId};
 
 use crate::auth::{DeviceSecret, Number, Password, ServerSecrets, matches, random_aci, random_pni, verifier};
 use crate::domain::{
-    Account, Clock, Device, DeviceId, MailboxId, Registered, Registration, RegistrationId, SecretVerifier, SignedKeys,
+    Account, Clock, Device, DeviceId, MailboxId, NumberHash, Registered, Registration, RegistrationId, SecretVerifier,
+    SessionKey, SignedKeys,
 };
 use crate::sealing::random;
 use crate::storage::{AccountStore, StorageError};
@@ -86,6 +87,9 @@ pub enum RegistrationRefused {
     /// The number has an account whose data could be moved to the new device first.
     #[error("the old device can transfer its data")]
     TransferPossible,
+    /// The number's account changed each time it had been checked.
+    #[error("the number's account changes too quickly")]
+    Busy,
     /// Storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -115,52 +119,22 @@ impl Registrar {
         }
     }
 
-    /// Registers, and uses the session up.
+    /// Registers, and uses the session up. What is checked here is compared again as the account is written, so nothing
+    /// that its owner sets meanwhile is passed over.
     pub async fn register(&self, request: &RegistrationRequest) -> Result<RegisteredAccount, RegistrationRefused> {
         let number = self.secrets.hash_number(&request.number);
-        let mut aci = self.store.find_by_number(&number).await?;
-        let mut old = self.find(aci).await?;
-        let session = match &request.proof {
-            Proof::Session(id) => {
-                let session = self.verifier.find(id).await?.filter(|session| session.verified);
-                let session = session.ok_or(RegistrationRefused::NotVerified)?;
-                if session.number != number {
-                    return Err(RegistrationRefused::OtherNumber);
-                }
-                Some(session.key)
-            }
-            Proof::RecoveryPassword(_) => None,
-        };
-        loop {
-            // Against the account as it is now: in another round it is another one.
-            if let Proof::RecoveryPassword(password) = &request.proof
-                && !is_recovery_password(password, old.as_ref())
-            {
-                return Err(RegistrationRefused::RecoveryPassword);
-            }
-            if let Some(remaining) = old
-                .as_ref()
-                .and_then(|account| lock::holds_for(account, request.attributes.lock.as_ref(), self.clock.now()))
-            {
-                return Err(RegistrationRefused::Locked(remaining));
-            }
-            if !request.skip_device_transfer && old.as_ref().is_some_and(|account| primary_has(account, "transfer")) {
-                return Err(RegistrationRefused::TransferPossible);
-            }
-            let registration = self.registration(request, aci.unwrap_or_else(random_aci));
-            let (pni, again, dropped) = match self.store.register(&registration).await? {
+        // Before the number's account is looked for: who proves nothing learns nothing about it, not by the time either.
+        let session = self.session(&request.proof, &number).await?;
+        for _ in 0..ROUNDS {
+            let old = self.find(&number).await?;
+            self.check(request, old.as_ref())?;
+            let registration = self.registration(request, number, session, old.as_ref());
+            let (pni, again, dropped) = match self.store.register(&registration, self.clock.now()).await? {
                 Registered::New => (registration.pni, false, vec![]),
                 Registered::Again { pni, dropped } => (pni, true, dropped),
-                Registered::NumberTaken(by) => {
-                    // Someone registered the same number in between. This registration starts that account over.
-                    aci = Some(by);
-                    old = self.find(aci).await?;
-                    continue;
-                }
+                Registered::NotVerified => return Err(RegistrationRefused::NotVerified),
+                Registered::Changed => continue,
             };
-            if let Some(key) = session {
-                self.store.close_session(&key).await?;
-            }
             let storage_capable = old
                 .as_ref()
                 .is_some_and(|account| account.devices.iter().any(|device| device.capabilities.has("storage")));
@@ -172,16 +146,55 @@ impl Registrar {
                 dropped,
             });
         }
+        Err(RegistrationRefused::Busy)
     }
 
-    async fn find(&self, aci: Option<Aci>) -> Result<Option<Account>, StorageError> {
-        match aci {
-            Some(aci) => self.store.find(&ServiceId::Aci(aci)).await,
-            None => Ok(None),
+    /// The session that proves the number, if the proof is one.
+    async fn session(&self, proof: &Proof, number: &NumberHash) -> Result<Option<SessionKey>, RegistrationRefused> {
+        let Proof::Session(id) = proof else {
+            return Ok(None);
+        };
+        let session = self.verifier.find(id).await?.filter(|session| session.verified);
+        let session = session.ok_or(RegistrationRefused::NotVerified)?;
+        if session.number != *number {
+            return Err(RegistrationRefused::OtherNumber);
         }
+        Ok(Some(session.key))
     }
 
-    fn registration(&self, request: &RegistrationRequest, aci: Aci) -> Registration {
+    /// The number's account. The same statements whether there is one or not.
+    async fn find(&self, number: &NumberHash) -> Result<Option<Account>, StorageError> {
+        let aci = self.store.find_by_number(number).await?.unwrap_or_else(random_aci);
+        self.store.find(&ServiceId::Aci(aci)).await
+    }
+
+    /// Whether the account may be started over by this request.
+    fn check(&self, request: &RegistrationRequest, old: Option<&Account>) -> Result<(), RegistrationRefused> {
+        if let Proof::RecoveryPassword(password) = &request.proof
+            && !is_recovery_password(password, old)
+        {
+            return Err(RegistrationRefused::RecoveryPassword);
+        }
+        let Some(account) = old else {
+            return Ok(());
+        };
+        if let Some(remaining) = lock::holds_for(account, request.attributes.lock.as_ref(), self.clock.now()) {
+            return Err(RegistrationRefused::Locked(remaining));
+        }
+        if !request.skip_device_transfer && primary_has(account, "transfer") {
+            return Err(RegistrationRefused::TransferPossible);
+        }
+        Ok(())
+    }
+
+    fn registration(
+        &self,
+        request: &RegistrationRequest,
+        number: NumberHash,
+        session: Option<SessionKey>,
+        old: Option<&Account>,
+    ) -> Registration {
+        let aci = old.map_or_else(random_aci, |account| account.aci);
         let attributes = &request.attributes;
         let credential = request.password.verifier();
         let mailbox = random_mailbox();
@@ -201,7 +214,9 @@ impl Registrar {
             created_at: created_at(&request.aci_identity, DeviceId::PRIMARY, request.registration_id, now),
         };
         Registration {
-            number: self.secrets.hash_number(&request.number),
+            session,
+            replaces: old.and_then(Account::checked),
+            number,
             aci,
             pni: random_pni(),
             aci_identity: request.aci_identity,
@@ -237,3 +252,6 @@ fn primary_has(account: &Account, capability: &str) -> bool {
         .device(DeviceId::PRIMARY)
         .is_some_and(|device| device.capabilities.has(capability))
 }
+
+/// In each of them the account was registered anew, or its owner changed it.
+const ROUNDS: u8 = 32;

@@ -1,7 +1,7 @@
 //! Where the bytes of attachments are: a directory, or a bucket of a service that speaks S3.
 //!
 //! An object is written once, whole, and never changed. Its name is `REALM/NAME/PLACE-TAG`: the realm belongs to the
-//! pepper, so that two servers may share a bucket; the name is the hash of a key; the place and a random tag tell the
+//! pepper and the database, so that two servers may share a bucket; the name is the hash of a key; the place and a random tag tell the
 //! objects of one attachment apart. A local object is synced to the disk before it counts as written. Nothing that a
 //! store says in an error is passed on: it may quote names.
 
@@ -46,6 +46,13 @@ pub struct BlobError(
     /// The kind of failure, safe to log.
     pub &'static str,
 );
+
+impl BlobError {
+    /// Whether it says that an object is not there.
+    pub(super) fn is_missing(&self) -> bool {
+        self.0 == NOT_THERE
+    }
+}
 
 /// The objects of one realm.
 #[derive(Clone)]
@@ -244,7 +251,7 @@ fn pieces_of(file: std::fs::File, range: Range<u64>) -> BoxStream<'static, Resul
 
 fn refused(error: &Error) -> BlobError {
     BlobError(match error {
-        Error::NotFound { .. } => "an object is not there",
+        Error::NotFound { .. } => NOT_THERE,
         Error::PermissionDenied { .. } => "not allowed",
         Error::Unauthenticated { .. } => "credentials that are not valid",
         Error::AlreadyExists { .. } | Error::Precondition { .. } => "an object is there already",
@@ -269,6 +276,7 @@ fn parse_hex(text: &str) -> Option<AttachmentName> {
     Some(AttachmentName(name))
 }
 
+const NOT_THERE: &str = "an object is not there";
 const PIECE_BYTES: usize = 64 * 1024;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Less than a connection may stand still.

@@ -1,6 +1,7 @@
 //! Downloads: by key, whole or a range, read from the store as fast as the client takes it.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
@@ -36,7 +37,10 @@ impl Attachments {
     }
 
     /// Reads a part. The first object has been found when this returns; the others are asked for when their turn comes.
+    /// The chunks hold one of the places of downloads until they are dropped.
     pub async fn read(&self, download: &Download, part: Range<u64>) -> Result<Chunks, Refused> {
+        let place = Arc::clone(&self.downloads).try_acquire_owned();
+        let place = place.map_err(|_| Refused::DownloadsTaken)?;
         let mut pieces = Vec::new();
         for segment in &download.attachment.segments {
             let end = segment.start + segment.length;
@@ -50,13 +54,25 @@ impl Attachments {
             return Ok(stream::empty().boxed());
         };
         let (blobs, name) = (self.blobs.clone(), download.name);
-        let first = blobs.get(&name, &first, range).await?;
+        let first = match blobs.get(&name, &first, range).await {
+            Err(error) if error.is_missing() => {
+                if self.tells_of_missing() {
+                    tracing::error!("objects of attachments are not in the attachment store");
+                }
+                return Err(Refused::Gone);
+            }
+            found => found?,
+        };
         let others = stream::iter(pieces)
             .then(move |(segment, range)| {
                 let blobs = blobs.clone();
                 async move { blobs.get(&name, &segment, range).await }
             })
             .try_flatten();
-        Ok(first.chain(others).boxed())
+        let chunks = first.chain(others).map(move |chunk| {
+            let _held = &place;
+            chunk
+        });
+        Ok(chunks.boxed())
     }
 }

@@ -8,6 +8,7 @@
 
 mod blobs;
 mod capability;
+mod checksum;
 mod download;
 mod key;
 mod places;
@@ -18,14 +19,18 @@ pub mod range;
 pub mod tus;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use crate::domain::{Aci, Budget, Clock, Timestamp, UploadTimes};
+use tokio::sync::Semaphore;
+
+use crate::domain::{Aci, AttachmentName, Budget, Clock, Timestamp, UploadTimes};
 use crate::sealing::derive_bytes;
 use crate::storage::{AttachmentStore, StorageError};
 
 pub use blobs::{BlobError, Blobs, S3};
 pub use capability::{Capability, CapabilityKey, Class};
+pub use checksum::Checksum;
 pub use download::{Chunks, Download};
 pub use key::{AttachmentKey, KeyRefused, entity_tag};
 pub use sweep::Swept;
@@ -46,6 +51,8 @@ pub struct AttachmentLimits {
     pub incomplete: Duration,
     /// Uploads that write at the same time. Each holds a segment in memory.
     pub max_uploads: usize,
+    /// Downloads at the same time. Each may hold an object open.
+    pub max_downloads: usize,
 }
 
 /// What a client needs in order to upload.
@@ -78,12 +85,16 @@ pub enum Refused {
     Longer,
     /// Too many small parts.
     TooManyParts,
+    /// A checksum of a part of an upload whose length is not known.
+    ChecksumWithoutLength,
     /// The bytes are not those that the checksum was made of. None of them was kept.
     Checksum,
     /// The account writes to too many uploads at once.
     OwnPlacesTaken,
     /// All accounts together do.
     PlacesTaken,
+    /// There are as many downloads as there may be.
+    DownloadsTaken,
     /// The body ended before its end.
     Body(BodyEnd),
     /// The database did not do its work.
@@ -112,6 +123,9 @@ pub struct Attachments {
     clock: Arc<dyn Clock>,
     limits: AttachmentLimits,
     places: Places,
+    downloads: Arc<Semaphore>,
+    /// The minute in which it was last told that objects are missing.
+    missing_told: AtomicI64,
 }
 
 impl Attachments {
@@ -130,6 +144,8 @@ impl Attachments {
             clock,
             limits,
             places: Places::new(limits.max_uploads),
+            downloads: Arc::new(Semaphore::new(limits.max_downloads)),
+            missing_told: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -138,14 +154,16 @@ impl Attachments {
         &self.limits
     }
 
-    /// What the names of this server's objects begin with: another server's, in the same bucket, begin otherwise.
-    pub fn realm(secret: &[u8; 32]) -> String {
-        let realm = derive_bytes(secret, b"", "blind-relay attachment realm v1");
+    /// What the names of this server's objects begin with: another server's, in the same bucket, begin otherwise, and so
+    /// do those of another database under the same pepper.
+    pub fn realm(secret: &[u8; 32], database: [u8; 16]) -> String {
+        let realm = derive_bytes(secret, &database, "blind-relay attachment realm v1");
         realm[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Makes an upload form for an account. A length that is given is taken from the account's budget of the day now;
-    /// otherwise bytes are taken when they come.
+    /// otherwise bytes are taken when they come. The least that an avatar costs is taken now as well: each form of one
+    /// leaves a name that is used up when the next is made.
     pub async fn form(&self, owner: Aci, class: Class, length: Option<u64>) -> Result<Form, Refused> {
         let most = match class {
             Class::Attachment => self.limits.max_bytes,
@@ -156,11 +174,15 @@ impl Attachments {
         }
         let now = self.clock.now();
         let key = AttachmentKey::random();
+        let paid = match class {
+            Class::Attachment => length.map_or(0, |length| length.max(LEAST_COST)),
+            Class::Avatar => length.unwrap_or(0).max(LEAST_COST),
+        };
         let capability = Capability {
             key: key.clone(),
             class,
             max_bytes: length.unwrap_or(most),
-            paid: length.map_or(0, |length| length.max(LEAST_COST)),
+            paid,
             bucket: self.capabilities.bucket(owner, now.day()),
             day: now.day(),
             expires: now.plus_millis(FORM_LIFE_MILLIS),
@@ -174,6 +196,17 @@ impl Attachments {
         })
     }
 
+    /// Removes what was uploaded under these paths of avatars, and lets nothing be uploaded under them any more. Their
+    /// objects go with the next sweep.
+    pub async fn retire(&self, keys: impl IntoIterator<Item = &str>) -> Result<(), StorageError> {
+        let names = keys.into_iter().filter_map(|key| AttachmentKey::name_in_path(key).ok());
+        let names: Vec<AttachmentName> = names.collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        self.store.retire(&names, self.clock.now()).await
+    }
+
     /// What a capability allows, if this database made it and its time is not over.
     pub fn capability(&self, text: &str) -> Option<Capability> {
         let capability = self.capabilities.verify(text)?;
@@ -185,6 +218,7 @@ impl Attachments {
             bucket: capability.bucket,
             day: capability.day,
             limit: self.limits.daily_bytes,
+            least: LEAST_COST,
         }
     }
 
@@ -202,6 +236,13 @@ impl Attachments {
         }
     }
 
+    /// Whether it is to be told that objects are missing: not more than once a minute, since whoever has a key can ask
+    /// as often as they like.
+    fn tells_of_missing(&self) -> bool {
+        let minute = self.clock.now().0.div_euclid(60_000);
+        self.missing_told.swap(minute, Ordering::Relaxed) != minute
+    }
+
     fn over_budget(&self) -> Refused {
         Refused::OverBudget(seconds_until_tomorrow(self.clock.now()))
     }
@@ -215,13 +256,13 @@ fn seconds_until_tomorrow(now: Timestamp) -> u64 {
 const MILLIS_PER_DAY: i64 = 24 * 60 * 60 * 1000;
 /// How long a form may be used: an upload can be slow, and be interrupted for a while.
 const FORM_LIFE_MILLIS: i64 = MILLIS_PER_DAY;
-/// What the smallest upload costs, so that a budget bounds their number as well.
+/// What the smallest upload costs, and each segment at least, so that a budget bounds their numbers as well.
 const LEAST_COST: u64 = 64 * 1024;
 /// The largest avatar. What is kept for so long is not to be a way around the retention of attachments.
 const AVATAR_BYTES: u64 = 10 * 1024 * 1024;
-/// Avatars are looked at for as long as a profile stays as it is. Clients write their profile again long before.
+/// Avatars are looked at for as long as a profile stays as it is: one that stays for longer than this loses its picture.
 const AVATAR_DAYS: i32 = 400;
-/// The bytes of an object, and what an upload holds in memory.
+/// The most bytes of an object, and of an upload that wait in memory.
 const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]

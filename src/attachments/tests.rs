@@ -66,6 +66,7 @@ const LIMITS: AttachmentLimits = AttachmentLimits {
     retention_days: 45,
     incomplete: Duration::from_secs(600),
     max_uploads: 4,
+    max_downloads: 2,
 };
 const DAY: i64 = MILLIS_PER_DAY;
 const ALICE: Aci = Aci::new(Uuid::from_bytes([1; 16]));
@@ -297,7 +298,7 @@ async fn a_wrong_checksum_keeps_nothing_and_a_right_one_all() {
             .await
             .unwrap();
         let with_sum = |sum: [u8; 32], body| Incoming {
-            checksum: Some(sum),
+            checksum: Some(Checksum::Sha256(sum)),
             body,
             ..part(0, None, &[])
         };
@@ -538,21 +539,291 @@ async fn objects_without_a_row_are_swept_and_others_stay() {
 }
 
 #[tokio::test]
-async fn an_upload_of_single_bytes_is_refused_when_it_has_too_many_parts() {
+async fn single_bytes_are_as_dear_as_the_rows_and_objects_that_they_make() {
     let setup = setup_over(sqlite(ROOMY).await.unwrap(), Blobs::in_memory());
-    let capability = setup.capability(ALICE, None).await;
-    setup.attachments.open(&capability, None).await.unwrap();
-    for at in 0..crate::domain::MAX_SEGMENTS {
-        let at = usize::try_from(at).unwrap();
+    let mut paid = 0;
+    // Also when it was paid with the form, and in whatever number of uploads.
+    for length in [None, Some(20 * 1024 * 1024)] {
+        let capability = setup.capability(ALICE, length).await;
+        setup.attachments.open(&capability, length).await.unwrap();
+        for at in 0.. {
+            match setup.attachments.write(&capability, part(at, None, b"x")).await {
+                Ok(_) => paid += 1,
+                Err(refused) => {
+                    assert!(matches!(refused, Refused::OverBudget(_)), "{refused:?}");
+                    break;
+                }
+            }
+            if length.is_none() && at == 299 {
+                break;
+            }
+        }
+    }
+    assert_eq!(paid, LIMITS.daily_bytes / LEAST_COST);
+    assert_eq!(
+        setup.database.number("SELECT count(*) FROM attachment_segments").await,
+        640
+    );
+}
+
+#[tokio::test]
+async fn a_part_that_does_not_fit_takes_no_turn_and_completes_nothing() {
+    for setup in setups().await {
+        // Open, with all of its bytes, and a length that is still to come.
+        let capability = setup.capability(ALICE, None).await;
+        setup.attachments.open(&capability, None).await.unwrap();
         setup
             .attachments
-            .write(&capability, part(at, None, b"x"))
+            .write(&capability, part(0, None, b"12345"))
             .await
             .unwrap();
+        let turns = async || setup.database.number("SELECT max(turn) FROM attachments").await;
+        let before = turns().await;
+        let with_body = part(5, Some(5), b"x");
+        let announced = Incoming {
+            announced: Some(6),
+            ..part(5, Some(10), b"678901")
+        };
+        for refused in [with_body, announced] {
+            let refused = setup.attachments.write(&capability, refused).await;
+            assert!(matches!(refused, Err(Refused::Longer)), "{refused:?}");
+            assert!(!setup.attachments.progress(&capability).await.unwrap().complete);
+        }
+        let unknown = Incoming {
+            checksum: Some(Checksum::Sha1([0; 20])),
+            ..part(5, None, b"x")
+        };
+        assert!(matches!(
+            setup.attachments.write(&capability, unknown).await,
+            Err(Refused::ChecksumWithoutLength)
+        ));
+        assert_eq!(turns().await, before);
+        for (mut first, fits) in [
+            (part(0, Some(0), b"x"), false),
+            (
+                Incoming {
+                    announced: Some(2),
+                    ..part(0, Some(1), b"xy")
+                },
+                false,
+            ),
+            (part(0, Some(0), b""), true),
+            (part(0, None, b"x"), true),
+        ] {
+            assert_eq!(first.may_open().await.is_ok(), fits);
+        }
+        assert!(
+            setup
+                .attachments
+                .write(&capability, part(5, Some(5), b""))
+                .await
+                .unwrap()
+                .complete
+        );
     }
-    let at = usize::try_from(crate::domain::MAX_SEGMENTS).unwrap();
-    let refused = setup.attachments.write(&capability, part(at, None, b"x")).await;
-    assert!(matches!(refused, Err(Refused::TooManyParts)));
+}
+
+#[tokio::test]
+async fn a_part_ends_where_it_was_announced_to_end() {
+    for setup in setups().await {
+        let capability = setup.capability(ALICE, None).await;
+        setup.attachments.open(&capability, Some(10)).await.unwrap();
+        let announcing = |announced, bytes| Incoming {
+            announced: Some(announced),
+            ..part(0, None, bytes)
+        };
+        let more = setup.attachments.write(&capability, announcing(3, b"1234")).await;
+        assert!(matches!(more, Err(Refused::Longer)));
+        assert_eq!(setup.attachments.progress(&capability).await.unwrap().upload.stored, 0);
+        let less = setup.attachments.write(&capability, announcing(5, b"1234")).await;
+        assert!(matches!(less, Err(Refused::Body(BodyEnd::Cut))));
+        assert_eq!(setup.attachments.progress(&capability).await.unwrap().upload.stored, 4);
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_was_to_come_later_may_come_with_another_opening() {
+    for setup in setups().await {
+        let capability = setup.capability(ALICE, None).await;
+        setup.attachments.open(&capability, None).await.unwrap();
+        setup
+            .attachments
+            .write(&capability, part(0, None, b"12345"))
+            .await
+            .unwrap();
+        let open = async |length| setup.attachments.open(&capability, Some(length)).await;
+        assert!(matches!(open(4).await, Err(Refused::OtherLength)));
+        let opened = open(6).await.unwrap();
+        assert_eq!(
+            (opened.upload.length, opened.upload.stored, opened.complete),
+            (Some(6), 5, false)
+        );
+        assert!(open(6).await.is_ok());
+        assert!(matches!(open(7).await, Err(Refused::OtherLength)));
+        assert!(
+            setup
+                .attachments
+                .write(&capability, part(5, None, b"6"))
+                .await
+                .unwrap()
+                .complete
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_slow_part_with_a_checksum_keeps_its_upload_open() {
+    let setup = setup_over(sqlite(ROOMY).await.unwrap(), Blobs::in_memory());
+    let bytes = content(4);
+    let capability = setup.capability(ALICE, None).await;
+    setup.attachments.open(&capability, Some(4)).await.unwrap();
+    let clock = setup.clock.clone();
+    let slow = stream::iter(bytes.clone()).then(move |byte| {
+        let clock = clock.clone();
+        async move {
+            // The database has threads of its own: it does not wait while time stands still.
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_secs(301)).await;
+            tokio::time::resume();
+            clock.turn(301_000);
+            Ok(Bytes::from(vec![byte]))
+        }
+    });
+    let slow = Incoming {
+        checksum: Some(Checksum::Sha256(Sha256::digest(&bytes).into())),
+        body: slow.boxed(),
+        ..part(0, None, &[])
+    };
+    assert!(setup.attachments.write(&capability, slow).await.unwrap().complete);
+}
+
+#[tokio::test]
+async fn a_newcomer_gets_a_place_of_whoever_trickles_in_many_and_what_came_of_that_is_kept() {
+    let setup = setup_over(sqlite(ROOMY).await.unwrap(), Blobs::in_memory());
+    let mut trickling = Vec::new();
+    for _ in 0..LIMITS.max_uploads {
+        let capability = setup.capability(ALICE, None).await;
+        setup.attachments.open(&capability, Some(10)).await.unwrap();
+        trickling.push(capability);
+    }
+    let (begun, mut beginnings) = tokio::sync::mpsc::channel(LIMITS.max_uploads);
+    let writing = trickling.iter().map(|capability| {
+        let begun = begun.clone();
+        let body = stream::iter([Ok(Bytes::from_static(b"12345"))]).chain(stream::once(async move {
+            begun.send(()).await.unwrap();
+            std::future::pending().await
+        }));
+        let part = Incoming {
+            body: body.boxed(),
+            ..part(0, None, &[])
+        };
+        setup.attachments.write(capability, part)
+    });
+    let bob = async {
+        for _ in 0..LIMITS.max_uploads {
+            beginnings.recv().await.unwrap();
+        }
+        setup.upload(BOB, b"quick").await
+    };
+    let alices = futures_util::future::select_all(writing.map(Box::pin));
+    let ((first, at, _others), bobs) = tokio::join!(alices, bob);
+    assert!(matches!(first, Err(Refused::Body(BodyEnd::Displaced))));
+    assert_eq!(setup.read(&bobs, None).await.unwrap(), b"quick");
+    assert_eq!(
+        setup.attachments.progress(&trickling[at]).await.unwrap().upload.stored,
+        5
+    );
+}
+
+#[tokio::test]
+async fn so_many_download_at_once_and_no_more() {
+    let setup = setup_over(sqlite(ROOMY).await.unwrap(), Blobs::in_memory());
+    let capability = setup.upload(ALICE, b"attachment").await;
+    let found = setup.attachments.find(&capability.key.name()).await.unwrap().unwrap();
+    let read = async || setup.attachments.read(&found, 0..10).await;
+    let (one, _other) = (read().await.unwrap(), read().await.unwrap());
+    assert!(matches!(read().await.err(), Some(Refused::DownloadsTaken)));
+    drop(one);
+    assert!(read().await.is_ok());
+}
+
+#[tokio::test]
+async fn an_attachment_whose_objects_are_missing_is_not_there() {
+    for setup in setups().await {
+        let capability = setup.upload(ALICE, b"attachment").await;
+        let name = capability.key.name();
+        let found = setup.attachments.find(&name).await.unwrap().unwrap();
+        setup.attachments.blobs.clear(&name).await.unwrap();
+        for told in [true, false] {
+            assert!(matches!(
+                setup.attachments.read(&found, 0..10).await.err(),
+                Some(Refused::Gone)
+            ));
+            assert!(!setup.attachments.tells_of_missing(), "{told}");
+        }
+        setup.clock.turn(60_000);
+        assert!(setup.attachments.tells_of_missing());
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_deleted_keeps_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let setup = setup_over(
+        sqlite(ROOMY).await.unwrap(),
+        Blobs::local(directory.path(), "0011").unwrap(),
+    );
+    let mut uploads = Vec::new();
+    for _ in 0..3 {
+        uploads.push(setup.upload(ALICE, b"attachment").await);
+    }
+    // A file in the place of a directory cannot be removed as one.
+    uploads.sort_by_key(|capability| capability.key.name());
+    let poison: String = uploads[0]
+        .key
+        .name()
+        .0
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let poison = directory.path().join("0011").join(poison);
+    std::fs::remove_dir_all(&poison).unwrap();
+    std::fs::write(&poison, "").unwrap();
+    setup
+        .attachments
+        .retire([uploads[0].key.to_string().as_str(), "unknown"])
+        .await
+        .unwrap();
+    setup.clock.turn(45 * DAY);
+    assert!(matches!(setup.attachments.sweep().await, Err(Refused::Blobs(_))));
+    assert_eq!(
+        setup
+            .database
+            .number("SELECT count(*) FROM attachments WHERE state = 3")
+            .await,
+        2
+    );
+    assert_eq!(
+        setup
+            .database
+            .number("SELECT count(*) FROM attachments WHERE state = 2")
+            .await,
+        1
+    );
+    assert_eq!(
+        setup.database.number("SELECT count(*) FROM attachment_budgets").await,
+        0,
+        "forgotten all the same"
+    );
+    std::fs::remove_file(&poison).unwrap();
+    assert_eq!(setup.attachments.sweep().await.unwrap().cleared, 1);
+}
+
+#[test]
+fn realms_belong_to_a_secret_and_a_database() {
+    let realms = [([1; 32], [1; 16]), ([1; 32], [2; 16]), ([2; 32], [1; 16])]
+        .map(|(secret, database)| Attachments::realm(&secret, database));
+    assert!(realms[0] != realms[1] && realms[0] != realms[2] && realms[1] != realms[2]);
 }
 
 #[tokio::test]

@@ -1,15 +1,11 @@
 //! The rules of tus 1.0.0, the protocol of resumable uploads, as far as they are about headers.
 
-use base64::Engine;
-
-use crate::encoding::BASE64;
+use super::checksum::Checksum;
 
 /// The version that is spoken.
 pub const VERSION: &str = "1.0.0";
 /// What is spoken of it beyond the core.
 pub const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,expiration,checksum,termination";
-/// How a part may be checked.
-pub const CHECKSUMS: &str = "sha256";
 /// The content type of bytes.
 pub const CONTENT_TYPE: &str = "application/offset+octet-stream";
 
@@ -22,8 +18,8 @@ pub struct UploadHeaders {
     pub length: Option<u64>,
     /// The length comes later.
     pub length_comes_later: bool,
-    /// SHA-256 of the bytes of this request.
-    pub checksum: Option<[u8; 32]>,
+    /// What the bytes of this request are to have.
+    pub checksum: Option<Checksum>,
     /// The request carries bytes of an upload.
     pub carries_bytes: bool,
 }
@@ -55,7 +51,7 @@ pub fn parse<'a>(headers: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Resu
             1 => found.offset = Some(number(value)?),
             2 => found.length = Some(number(value)?),
             3 if value == b"1" => found.length_comes_later = true,
-            4 => found.checksum = Some(checksum(value)?),
+            4 => found.checksum = Some(Checksum::parse(value)?),
             5 => found.carries_bytes = is_content_type(value),
             _ => return Err(HeadersRefused::Malformed),
         }
@@ -85,16 +81,6 @@ fn number(value: &[u8]) -> Result<u64, HeadersRefused> {
     text.and_then(|text| text.parse().ok()).ok_or(HeadersRefused::Malformed)
 }
 
-fn checksum(value: &[u8]) -> Result<[u8; 32], HeadersRefused> {
-    let text = std::str::from_utf8(value).map_err(|_| HeadersRefused::Malformed)?;
-    let (kind, sum) = text.split_once(' ').ok_or(HeadersRefused::Malformed)?;
-    if kind != CHECKSUMS {
-        return Err(HeadersRefused::ChecksumKind);
-    }
-    let sum = BASE64.decode(sum).map_err(|_| HeadersRefused::Malformed)?;
-    sum.try_into().map_err(|_| HeadersRefused::Malformed)
-}
-
 fn is_content_type(value: &[u8]) -> bool {
     value.eq_ignore_ascii_case(CONTENT_TYPE.as_bytes())
 }
@@ -110,7 +96,10 @@ const NAMES: [&str; 6] = [
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+
     use super::*;
+    use crate::encoding::BASE64;
 
     #[test]
     fn reads_a_creation_and_a_part() {
@@ -128,7 +117,7 @@ mod tests {
                 offset: Some(5),
                 length: Some(10),
                 length_comes_later: false,
-                checksum: Some([7; 32]),
+                checksum: Some(Checksum::Sha256([7; 32])),
                 carries_bytes: true,
             }
         );
@@ -157,7 +146,7 @@ mod tests {
             let text = format!("tus-resumable: 1.0.0\n{line}");
             assert_eq!(parse_lines(text.as_bytes()), Err(HeadersRefused::Malformed), "{line}");
         }
-        let text = b"tus-resumable: 1.0.0\nupload-checksum: sha1 AAAA";
+        let text = b"tus-resumable: 1.0.0\nupload-checksum: md5 AAAA";
         assert_eq!(parse_lines(text), Err(HeadersRefused::ChecksumKind));
     }
 

@@ -6,13 +6,14 @@
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
-use sha2::{Digest, Sha256};
+use futures_util::stream::{self, BoxStream};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::capability::Capability;
+use super::checksum::Checksum;
 use super::places::Full;
-use super::{Attachments, LEAST_COST, Refused, SEGMENT_BYTES};
+use super::{Attachments, Refused, SEGMENT_BYTES};
 use crate::domain::{Appended, NewUpload, Opened, Segment, Turn, TurnTaken, Upload};
 use crate::sealing::random;
 use crate::telemetry::metrics;
@@ -26,6 +27,8 @@ pub enum BodyEnd {
     Stalled,
     /// The server stops.
     Stopping,
+    /// Another account's upload has its place.
+    Displaced,
 }
 
 /// A part of an upload as it comes.
@@ -36,10 +39,32 @@ pub struct Incoming {
     pub length: Option<u64>,
     /// How many bytes this part will have, if the request says so.
     pub announced: Option<u64>,
-    /// SHA-256 of this part: without it nothing of the part is kept.
-    pub checksum: Option<[u8; 32]>,
-    /// The bytes.
+    /// What the bytes of this part have: without it nothing of the part is kept.
+    pub checksum: Option<Checksum>,
+    /// The bytes. Whoever has read their end may ask again.
     pub body: BoxStream<'static, Result<Bytes, BodyEnd>>,
+}
+
+impl Incoming {
+    /// Refuses a first part that cannot be one of an upload of its length, before that is opened: one of no bytes would be
+    /// complete at once.
+    pub async fn may_open(&mut self) -> Result<(), Refused> {
+        match (self.length, self.announced) {
+            (Some(length), Some(announced)) if announced > length => Err(Refused::Longer),
+            (Some(0), _) => self.ended().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the end of a body that brings nothing.
+    async fn ended(&mut self) -> Result<(), Refused> {
+        while let Some(bytes) = self.body.next().await {
+            if !bytes.map_err(Refused::Body)?.is_empty() {
+                return Err(Refused::Longer);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// How far an upload is.
@@ -61,7 +86,8 @@ impl From<Upload> for Progress {
 }
 
 impl Attachments {
-    /// Opens the upload of a form. One that is open already, or complete, is answered as it stands.
+    /// Opens the upload of a form. One that is open already, or complete, is answered as it stands; a length that was to
+    /// come later may come thus.
     pub async fn open(&self, capability: &Capability, length: Option<u64>) -> Result<Progress, Refused> {
         if length.is_some_and(|length| length > capability.max_bytes) {
             return Err(Refused::TooLarge);
@@ -70,11 +96,14 @@ impl Attachments {
             name: capability.key.name(),
             length,
             paid: capability.paid,
-            least: LEAST_COST,
             budget: self.budget(capability),
             times: self.times(capability),
         };
         match self.store.open(&upload).await? {
+            Opened::At(found) if found.length.is_none() && length.is_some() => {
+                self.turn(capability, found.stored, length).await?;
+                self.progress(capability).await
+            }
             Opened::At(found) if length.is_some() && found.length != length => Err(Refused::OtherLength),
             Opened::At(found) => Ok(found.into()),
             Opened::Gone => Err(Refused::Gone),
@@ -122,40 +151,29 @@ impl Attachments {
         if largest.max().is_some_and(|largest| largest > capability.max_bytes) {
             return Err(Refused::TooLarge);
         }
-        let _place = self.places.take(capability.bucket).map_err(|full| match full {
+        let place = self.places.take(capability.bucket).await;
+        let place = place.map_err(|full| match full {
             Full::Own => Refused::OwnPlacesTaken,
             Full::All => Refused::PlacesTaken,
         })?;
-        let turn = Turn {
-            at: part.at,
-            length: part.length,
-            budget: self.budget(capability),
-            times: self.times(capability),
-        };
-        let (turn, length) = match self.store.take_turn(&capability.key.name(), &turn).await? {
-            TurnTaken::Writing { turn, length } => (turn, length),
-            TurnTaken::Complete => {
-                while let Some(bytes) = part.body.next().await {
-                    if !bytes.map_err(Refused::Body)?.is_empty() {
-                        return Err(Refused::Longer);
-                    }
-                }
-                return self.progress(capability).await;
-            }
-            TurnTaken::Elsewhere(Upload { stored, .. }) => return Err(Refused::Elsewhere { stored }),
-            TurnTaken::OtherLength => return Err(Refused::OtherLength),
-            TurnTaken::Gone => return Err(Refused::Gone),
-            TurnTaken::OverBudget => return Err(self.over_budget()),
+        part.body = until_lost(part.body, place.lost.clone());
+        self.fits(capability, &mut part).await?;
+        let TurnTaken::Writing { turn, length } = self.turn(capability, part.at, part.length).await? else {
+            part.ended().await?;
+            return self.progress(capability).await;
         };
         let room = length.unwrap_or(capability.max_bytes).saturating_sub(part.at);
-        let too_long = if length.is_some() {
-            Refused::Longer
-        } else {
-            Refused::TooLarge
+        let too_long = || {
+            if length.is_some() || part.announced.is_some() {
+                Refused::Longer
+            } else {
+                Refused::TooLarge
+            }
         };
         if part.announced.is_some_and(|bytes| bytes > room) {
-            return Err(too_long);
+            return Err(too_long());
         }
+        let room = part.announced.unwrap_or(room);
         let mut writing = Writing {
             attachments: self,
             capability,
@@ -166,41 +184,91 @@ impl Attachments {
             standing: None,
             last: Instant::now(),
         };
-        let (mut came, mut digest) = (0_u64, Sha256::new());
+        let (mut came, mut sum) = (0_u64, part.checksum.map(Checksum::begin));
         loop {
             match part.body.next().await {
                 Some(Ok(bytes)) => {
                     came = came.saturating_add(bytes.len() as u64);
                     if came > room {
                         writing.give_up().await;
-                        return Err(too_long);
+                        return Err(too_long());
                     }
                     metrics::attachment_bytes("in", bytes.len());
-                    if part.checksum.is_some() {
-                        digest.update(&bytes);
+                    if let Some(sum) = &mut sum {
+                        sum.take(&bytes);
                     }
                     writing.gather(&bytes).await?;
                 }
-                Some(Err(end)) => {
-                    if part.checksum.is_some() {
-                        writing.give_up().await;
-                    } else {
-                        writing.store_gathered().await?;
-                    }
-                    return Err(Refused::Body(end));
+                Some(Err(end)) => return Err(writing.interrupted(end).await?),
+                None if part.announced.is_some_and(|announced| came < announced) => {
+                    return Err(writing.interrupted(BodyEnd::Cut).await?);
                 }
                 None => break,
             }
         }
-        if part
-            .checksum
-            .is_some_and(|sum| sum != <[u8; 32]>::from(digest.finalize()))
-        {
+        if sum.is_some_and(|sum| !sum.fits()) {
             writing.give_up().await;
             return Err(Refused::Checksum);
         }
         writing.finish().await
     }
+
+    /// Refuses a part before it takes the upload over, if it is clear already that it does not fit. One by which the
+    /// upload would be complete at once has to end first.
+    async fn fits(&self, capability: &Capability, part: &mut Incoming) -> Result<(), Refused> {
+        let found = self.progress(capability).await?.upload;
+        let Some(length) = found.length.or(part.length) else {
+            // The bytes would be written before anything is taken from the budget for them.
+            return part.checksum.map_or(Ok(()), |_| Err(Refused::ChecksumWithoutLength));
+        };
+        if part.at != found.stored || part.length.is_some_and(|said| said != length) {
+            // The turn says what is wrong.
+            return Ok(());
+        }
+        if part
+            .announced
+            .is_some_and(|bytes| part.at.saturating_add(bytes) > length)
+        {
+            return Err(Refused::Longer);
+        }
+        if part.at == length {
+            part.ended().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the upload over; it writes, or is complete.
+    async fn turn(&self, capability: &Capability, at: u64, length: Option<u64>) -> Result<TurnTaken, Refused> {
+        let turn = Turn {
+            at,
+            length,
+            budget: self.budget(capability),
+            times: self.times(capability),
+        };
+        match self.store.take_turn(&capability.key.name(), &turn).await? {
+            taken @ (TurnTaken::Writing { .. } | TurnTaken::Complete) => Ok(taken),
+            TurnTaken::Elsewhere(Upload { stored, .. }) => Err(Refused::Elsewhere { stored }),
+            TurnTaken::OtherLength => Err(Refused::OtherLength),
+            TurnTaken::Gone => Err(Refused::Gone),
+            TurnTaken::OverBudget => Err(self.over_budget()),
+        }
+    }
+}
+
+/// A body until the upload has to leave its place.
+fn until_lost(
+    body: BoxStream<'static, Result<Bytes, BodyEnd>>,
+    lost: CancellationToken,
+) -> BoxStream<'static, Result<Bytes, BodyEnd>> {
+    stream::unfold(Some((body, lost)), async |state| {
+        let (mut body, lost) = state?;
+        match lost.run_until_cancelled(body.next()).await {
+            Some(next) => Some((next?, Some((body, lost)))),
+            None => Some((Err(BodyEnd::Displaced), None)),
+        }
+    })
+    .fuse()
+    .boxed()
 }
 
 /// One request that writes.
@@ -222,8 +290,13 @@ struct Writing<'a> {
 impl Writing<'_> {
     async fn gather(&mut self, mut bytes: &[u8]) -> Result<(), Refused> {
         // A slow client must not be taken for one that is gone.
-        if self.staged.is_none() && self.last.elapsed() > self.attachments.limits.incomplete / 2 {
-            self.store_gathered().await?;
+        if self.last.elapsed() > self.attachments.limits.incomplete / 2 {
+            if self.staged.is_none() {
+                self.store_gathered().await?;
+            } else if let Err(refused) = self.append(&[]).await {
+                self.give_up().await;
+                return Err(refused);
+            }
         }
         while !bytes.is_empty() {
             // A full segment is stored when more comes: until then it may be the last one.
@@ -285,6 +358,16 @@ impl Writing<'_> {
         };
         attachments.blobs.discard(&name, segments).await;
         Err(refused)
+    }
+
+    /// Keeps what came, unless it has a checksum.
+    async fn interrupted(&mut self, end: BodyEnd) -> Result<Refused, Refused> {
+        if self.staged.is_some() {
+            self.give_up().await;
+        } else {
+            self.store_gathered().await?;
+        }
+        Ok(Refused::Body(end))
     }
 
     async fn finish(mut self) -> Result<Progress, Refused> {

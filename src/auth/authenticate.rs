@@ -161,7 +161,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 mod tests {
     use super::*;
     use crate::domain::{Account, Registration};
-    use crate::storage::conformance::fixtures::{primary, registration};
+    use crate::storage::conformance::fixtures::{actor, primary, registration, start_over};
     use crate::storage::testing::{ROOMY, TestDatabase, sqlite};
 
     fn password(text: &str) -> Password {
@@ -171,7 +171,7 @@ mod tests {
     async fn register(database: &TestDatabase, mailbox: i64, text: &str) {
         let mut registration: Registration = registration(1, mailbox);
         registration.device.credential = password(text).verifier();
-        database.storage().accounts.register(&registration).await.unwrap();
+        start_over(&*database.storage().accounts, registration).await;
     }
 
     async fn authenticator(database: &TestDatabase) -> (Authenticator, Arc<AccountCache>) {
@@ -227,7 +227,7 @@ mod tests {
         let database = sqlite(ROOMY).await.unwrap();
         let (authenticator, accounts) = authenticator(&database).await;
         assert!(proves(&authenticator, "correct horse").await);
-        database.storage().accounts.delete(primary(1).aci).await.unwrap();
+        database.storage().accounts.delete(&actor(1, 10)).await.unwrap();
         accounts.forget(primary(1).aci);
         assert!(!proves(&authenticator, "correct horse").await);
     }

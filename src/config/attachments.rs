@@ -24,6 +24,8 @@ pub struct Attachments {
     pub idle: Duration,
     /// Uploads that write at the same time.
     pub max_uploads: usize,
+    /// Downloads at the same time.
+    pub max_downloads: usize,
     /// Where the bytes are.
     pub store: AttachmentStore,
 }
@@ -61,8 +63,10 @@ pub enum AttachmentStore {
 
 pub(super) fn read_attachments(r: &mut Reader<'_>, data_dir: &Path) -> Attachments {
     let forms = [("tus", UploadForm::Tus), ("put", UploadForm::Put)];
-    let max_bytes = r.integer("attachments.max_bytes", 1_024..=1_099_511_627_776);
-    let daily_bytes = r.integer("attachments.daily_bytes", 1_024..=1_125_899_906_842_624);
+    // As much as the most segments hold.
+    let max_bytes = r.integer("attachments.max_bytes", 1_024..=17_179_869_184);
+    // At least what the smallest upload costs.
+    let daily_bytes = r.integer("attachments.daily_bytes", 65_536..=1_125_899_906_842_624);
     if daily_bytes < max_bytes {
         r.refuse(
             "attachments.daily_bytes",
@@ -70,15 +74,25 @@ pub(super) fn read_attachments(r: &mut Reader<'_>, data_dir: &Path) -> Attachmen
             "choose at least attachments.max_bytes",
         );
     }
+    let incomplete = r.seconds("attachments.incomplete_secs", 2..=86_400);
+    // Less than a connection may stand still.
+    let idle = r.seconds("attachments.idle_secs", 1..=60);
+    if incomplete < idle * 2 {
+        r.refuse(
+            "attachments.incomplete_secs",
+            "so short that an upload which gets on is dropped",
+            "choose at least twice attachments.idle_secs",
+        );
+    }
     Attachments {
         form: r.choice("attachments.form", &forms).unwrap_or(UploadForm::Tus),
         max_bytes,
         daily_bytes,
         retention_days: r.integer("attachments.retention_days", 1..=3_650),
-        incomplete: r.seconds("attachments.incomplete_secs", 1..=86_400),
-        // Less than a connection may stand still.
-        idle: r.seconds("attachments.idle_secs", 1..=60),
+        incomplete,
+        idle,
         max_uploads: r.integer("attachments.max_uploads", 1..=10_000),
+        max_downloads: r.integer("attachments.max_downloads", 1..=100_000),
         store: read_store(r, data_dir),
     }
 }

@@ -217,6 +217,8 @@ pub struct Devices {
     pub max_per_account: u8,
     /// Days after which a linked device that was not seen is removed; 0 for never.
     pub idle_days: u16,
+    /// How long after a start none is removed for that.
+    pub idle_grace: Duration,
 }
 
 /// Sizes of caches.
@@ -357,6 +359,7 @@ fn read_config(r: &mut Reader<'_>) -> Config {
         devices: Devices {
             max_per_account: r.integer("devices.max_per_account", 1..=127),
             idle_days: r.integer("devices.idle_days", 0..=3_650),
+            idle_grace: r.seconds("devices.idle_grace_secs", 0..=2_592_000),
         },
         attachments: attachments::read_attachments(r, &data_dir),
         public_url: attachments::read_public_url(r),

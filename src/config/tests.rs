@@ -384,6 +384,29 @@ fn database_urls_choose_the_backend() {
 }
 
 #[test]
+fn settings_of_attachments_that_could_never_work_are_refused() {
+    for (text, key) in [
+        (
+            "max_bytes = 17_179_869_185\ndaily_bytes = 100_000_000_000",
+            "attachments.max_bytes",
+        ),
+        ("max_bytes = 2048\ndaily_bytes = 65_535", "attachments.daily_bytes"),
+        ("daily_bytes = 65_536", "attachments.daily_bytes"),
+        ("incomplete_secs = 59", "attachments.incomplete_secs"),
+        ("idle_secs = 1\nincomplete_secs = 1", "attachments.incomplete_secs"),
+    ] {
+        let text = refused(&format!("[attachments]\n{text}"));
+        assert!(text.contains(key), "{text}");
+    }
+    for text in [
+        "max_bytes = 2048\ndaily_bytes = 65_536",
+        "idle_secs = 1\nincomplete_secs = 2",
+    ] {
+        assert!(parse_toml(&format!("[attachments]\n{text}")).is_ok(), "{text}");
+    }
+}
+
+#[test]
 fn no_text_panics() {
     for text in [
         "[queue.max_envelopes]\nx=1",

@@ -121,20 +121,28 @@ pub fn keys(config: &Config) -> Check {
     }
 }
 
-/// Descriptors against the connections that the settings allow.
-pub fn descriptors(max_connections: usize) -> Check {
+/// Descriptors against the connections, uploads and downloads that the settings allow.
+pub fn descriptors(config: &Config) -> Check {
+    let attachments = &config.attachments;
+    let objects = attachments.max_uploads.saturating_add(attachments.max_downloads);
     // The server raises the soft limit to the hard one.
-    judge_descriptors(getrlimit(Resource::Nofile).maximum, max_connections)
+    judge_descriptors(
+        getrlimit(Resource::Nofile).maximum,
+        config.limits.max_connections,
+        objects,
+    )
 }
 
-fn judge_descriptors(limit: Option<u64>, max_connections: usize) -> Check {
+fn judge_descriptors(limit: Option<u64>, max_connections: usize, objects: usize) -> Check {
     const NAME: &str = "open files";
-    let wanted = u64::try_from(max_connections)
+    let wanted = u64::try_from(max_connections.saturating_add(objects))
         .unwrap_or(u64::MAX)
         .saturating_add(SPARE_DESCRIPTORS);
     match limit {
         Some(limit) if limit < wanted => {
-            let what = format!("at most {limit}, but {max_connections} connections need {wanted}");
+            let what = format!(
+                "at most {limit}, but {max_connections} connections, with {objects} uploads and downloads, need {wanted}"
+            );
             let remedy =
                 format!("set LimitNOFILE={wanted} in the service unit (or ulimit -Hn), or lower max_connections");
             if limit < FEWEST_DESCRIPTORS {
@@ -162,15 +170,15 @@ mod tests {
     #[test]
     fn descriptors_must_do_for_all_connections() {
         assert!(matches!(
-            judge_descriptors(Some(1_000), 20_000).verdict,
+            judge_descriptors(Some(1_000), 20_000, 320).verdict,
             Verdict::Fail(_)
         ));
         assert!(
-            matches!(judge_descriptors(Some(1_024), 20_000).verdict, Verdict::Warn(remedy)
-            if remedy.contains("LimitNOFILE=20256"))
+            matches!(judge_descriptors(Some(1_024), 20_000, 320).verdict, Verdict::Warn(remedy)
+            if remedy.contains("LimitNOFILE=20576"))
         );
-        assert_eq!(judge_descriptors(Some(20_256), 20_000).verdict, Verdict::Ok);
-        assert_eq!(judge_descriptors(None, 20_000).verdict, Verdict::Ok);
+        assert_eq!(judge_descriptors(Some(20_576), 20_000, 320).verdict, Verdict::Ok);
+        assert_eq!(judge_descriptors(None, 20_000, 320).verdict, Verdict::Ok);
     }
 
     #[test]

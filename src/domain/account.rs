@@ -5,7 +5,9 @@ use std::fmt;
 use bytes::Bytes;
 use keys_schema::{Aci, IdentityKey, Pni, ServiceId, created_at};
 
-use super::{Day, DeviceId, IdentityKind, MailboxId, NumberHash, RegistrationId, Sealed, SecretVerifier, SignedKeys};
+use super::{
+    Day, DeviceId, IdentityKind, MailboxId, NumberHash, RegistrationId, Sealed, SecretVerifier, SessionKey, SignedKeys,
+};
 
 /// A registered identity.
 #[derive(Clone, Debug)]
@@ -34,6 +36,17 @@ impl Account {
     /// The device of that number.
     pub fn device(&self, id: DeviceId) -> Option<&Device> {
         self.devices.iter().find(|device| device.id == id)
+    }
+
+    /// What a registration that starts this account over was checked against.
+    pub fn checked(&self) -> Option<CheckedAccount> {
+        let primary = self.device(DeviceId::PRIMARY)?;
+        Some(CheckedAccount {
+            primary: primary.mailbox,
+            capabilities: primary.capabilities,
+            recovery_salt: self.recovery.as_ref().map(|recovery| recovery.salt),
+            lock_salt: self.lock.as_ref().map(|lock| lock.salt),
+        })
     }
 
     /// The identity key of a namespace.
@@ -199,9 +212,32 @@ impl Capabilities {
     }
 }
 
+/// What of an account decides who may start it over. Salts are fresh whenever a secret is set, so they stand for it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CheckedAccount {
+    /// The primary's queue, new at each registration.
+    pub primary: MailboxId,
+    /// What the primary can do, such as move its data to the new device.
+    pub capabilities: Capabilities,
+    /// Of the recovery password.
+    pub recovery_salt: Option<[u8; 16]>,
+    /// Of the registration lock.
+    pub lock_salt: Option<[u8; 16]>,
+}
+
+impl fmt::Debug for CheckedAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CheckedAccount")
+    }
+}
+
 /// A new account, or an old number that starts over.
 #[derive(Clone, Debug)]
 pub struct Registration {
+    /// The verified session that proves the number, if one does. It is used up.
+    pub session: Option<SessionKey>,
+    /// The account that starts over, as it was when it was checked; `None` if the number had none.
+    pub replaces: Option<CheckedAccount>,
     /// The number that was verified.
     pub number: NumberHash,
     /// The account's id: fresh, or the one that the number already has.
@@ -240,8 +276,10 @@ pub enum Registered {
         /// Mailboxes that no longer exist: their connections must end.
         dropped: Vec<MailboxId>,
     },
-    /// The number belongs to this other account id. Nothing was changed; register again under that id.
-    NumberTaken(Aci),
+    /// The number's account is not, or no longer, what was checked. Nothing was changed; look and check again.
+    Changed,
+    /// The session is gone, used up, expired, or never proved this number. Nothing was changed.
+    NotVerified,
 }
 
 /// What a device may change about itself and its account after registration.

@@ -51,7 +51,7 @@ pub enum Written {
     Conflicts(Vec<(DataKey, Revision)>),
     /// Nothing took place: the account would have more entries or bytes than it may.
     QuotaExceeded,
-    /// There is no such account.
+    /// The account, or the device that asks, is gone.
     UnknownAccount,
 }
 

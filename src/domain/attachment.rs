@@ -36,6 +36,8 @@ pub struct Budget {
     pub day: Day,
     /// The most bytes.
     pub limit: u64,
+    /// The fewest bytes that an upload costs, and that each of its segments does: rows and objects are not free.
+    pub least: u64,
 }
 
 /// A part of an attachment, kept as one immutable object.
@@ -69,8 +71,6 @@ pub struct NewUpload {
     pub length: Option<u64>,
     /// Bytes that were taken from the budget before.
     pub paid: u64,
-    /// The fewest bytes that an upload costs.
-    pub least: u64,
     /// What the rest is taken from.
     pub budget: Budget,
     /// Its times.

@@ -64,7 +64,7 @@ pub enum Reserved {
     AllTaken,
     /// The account has given up as many names as may be held for one. An earlier reservation stands.
     TooManyGivenUp,
-    /// There is no such account.
+    /// The account, or the device that asks, is gone.
     UnknownAccount,
 }
 
@@ -77,7 +77,7 @@ pub enum Confirmed {
     NotReserved,
     /// Another has it.
     Taken,
-    /// There is no such account.
+    /// The account, or the device that asks, is gone.
     UnknownAccount,
 }
 

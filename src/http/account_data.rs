@@ -12,7 +12,7 @@ use crate::auth::Authenticated;
 use crate::domain::{DataKey, DataLimits, DataWrite, Revision, Written};
 
 use super::error::ApiError;
-use super::extract::{Caller, JsonBody, PathParams, QueryParams, confirm};
+use super::extract::{Caller, JsonBody, PathParams, QueryParams};
 use super::state::AppState;
 use super::wire::account_data::{
     BatchConflictOut, BatchIn, BatchOut, ChangesOut, ChangesQuery, DataIn, DataOut, DataVersionOut, DeletionQuery,
@@ -109,9 +109,8 @@ enum Outcome {
 }
 
 async fn write_all(node: &AppState, caller: &Authenticated, writes: &[DataWrite]) -> Result<Outcome, ApiError> {
-    confirm(node, caller).await?;
     let data = &node.storage.account_data;
-    match data.write(caller.address.aci, writes, node.data.limits).await? {
+    match data.write(&caller.actor(), writes, node.data.limits).await? {
         Written::At(versions) => Ok(Outcome::At(versions)),
         Written::Conflicts(conflicts) => Ok(Outcome::Conflicts(conflicts)),
         Written::QuotaExceeded => Err(ApiError::new(

@@ -10,7 +10,10 @@ use crate::domain::{Account, DeviceId, ServiceId};
 
 use super::devices::own_account;
 use super::error::ApiError;
-use super::extract::{Caller, JsonBody, PathParams, QueryParams, Stranger, confirm, device_id, service_id};
+use super::extract::{
+    Caller, JsonBody, PathParams, PrimaryCaller, QueryParams, Stranger, confirm, device_id, service_id,
+};
+use super::profiles;
 use super::state::{AppState, Node};
 use super::usernames;
 use super::wire::account::{AccountOut, AttributesIn, Entitlements, device_name};
@@ -42,8 +45,12 @@ pub(super) async fn set_attributes(
 ) -> Result<StatusCode, ApiError> {
     let aci = caller.address.aci;
     let update = body.attributes()?.update(&node.secrets, caller.address);
-    confirm(&node, &caller).await?;
-    if !node.storage.accounts.update_attributes(caller.address, &update).await? {
+    if !node
+        .storage
+        .accounts
+        .update_attributes(&caller.actor(), &update)
+        .await?
+    {
         return Err(ApiError::unauthorized());
     }
     node.relay.account_changed(aci, &[]);
@@ -52,9 +59,14 @@ pub(super) async fn set_attributes(
 
 /// `DELETE /v1/accounts/me`
 pub(super) async fn delete(State(node): State<AppState>, Caller(caller): Caller) -> Result<StatusCode, ApiError> {
-    confirm(&node, &caller).await?;
-    let gone = node.storage.accounts.delete(caller.address.aci).await?;
+    let avatars = node.storage.profiles.avatars(caller.address.aci).await?;
+    let gone = node.storage.accounts.delete(&caller.actor()).await?;
+    if gone.is_empty() {
+        // An account that is there has a queue for each of its devices.
+        return Err(ApiError::unauthorized());
+    }
     node.relay.account_changed(caller.address.aci, &gone);
+    profiles::retire(&node, avatars).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -85,7 +97,9 @@ pub(super) async fn rename(
     let account = own_account(&node, &caller).await?;
     account.device(device).ok_or(ApiError::not_found())?;
     if !node.storage.devices.rename(device, &name, &caller.actor()).await? {
-        return Err(ApiError::unauthorized());
+        // The one that asks is gone, or the one that was to get a name.
+        confirm(&node, &caller).await?;
+        return Err(ApiError::not_found());
     }
     node.relay.account_changed(caller.address.aci, &[]);
     Ok(StatusCode::NO_CONTENT)
@@ -94,7 +108,7 @@ pub(super) async fn rename(
 /// `PUT /v1/accounts/registration_lock`
 pub(super) async fn set_registration_lock(
     State(node): State<AppState>,
-    Caller(caller): Caller,
+    PrimaryCaller(caller): PrimaryCaller,
     JsonBody(body): JsonBody<RegistrationLockIn>,
 ) -> Result<StatusCode, ApiError> {
     let lock = body.lock()?.verifier();
@@ -105,7 +119,7 @@ pub(super) async fn set_registration_lock(
 /// `DELETE /v1/accounts/registration_lock`
 pub(super) async fn clear_registration_lock(
     State(node): State<AppState>,
-    Caller(caller): Caller,
+    PrimaryCaller(caller): PrimaryCaller,
 ) -> Result<StatusCode, ApiError> {
     let cleared = node.storage.devices.set_lock(None, &caller.actor()).await?;
     changed(&node, &caller, cleared)

@@ -144,7 +144,11 @@ pub(super) async fn wait_for_linked(
     }
     let over = tokio::time::sleep(Duration::from_secs(seconds));
     tokio::pin!(over);
-    let wait = node.waits.begin(caller.address);
+    let wait = node.waits.begin(caller.address).ok_or(ApiError::too_many(
+        "too_many_waits",
+        "too many devices wait for others to be linked",
+        60,
+    ))?;
     let mut changes = node.relay.accounts.changes();
     loop {
         if let Some(device) = linked_with(&node, &caller, &token).await? {
@@ -225,5 +229,5 @@ fn link_refused(refused: LinkRefused) -> Result<Response, ApiError> {
 
 const DEFAULT_WAIT_SECS: u64 = 30;
 const MAX_WAIT_SECS: u64 = 3600;
-/// Between looks into storage, in case no hint of another node arrives.
-const LOOK: Duration = Duration::from_secs(2);
+/// Between looks into storage, in case a hint of another node is lost.
+const LOOK: Duration = Duration::from_secs(15);

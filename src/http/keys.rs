@@ -14,9 +14,7 @@ use crate::directory;
 use crate::domain::{BundleSelector, IdentityKind, ServiceId};
 
 use super::error::ApiError;
-use super::extract::{
-    Caller, JsonBody, OptionalCaller, PathParams, QueryParams, RawBody, confirm, device_id, service_id,
-};
+use super::extract::{Caller, JsonBody, OptionalCaller, PathParams, QueryParams, RawBody, device_id, service_id};
 use super::reach::reach;
 use super::state::{AppState, Node};
 use super::wire::forms::IdentityText;
@@ -46,8 +44,7 @@ pub(super) async fn publish(
     let upload = tokio::task::spawn_blocking(move || directory::check_upload(&identity, &upload).map(|()| upload))
         .await
         .map_err(|_| ApiError::unavailable("a key check was cancelled"))??;
-    confirm(&node, &caller).await?;
-    if !node.storage.keys.publish(caller.address, kind, &upload).await? {
+    if !node.storage.keys.publish(&caller.actor(), kind, &upload).await? {
         return Err(ApiError::unauthorized());
     }
     Ok(StatusCode::NO_CONTENT)

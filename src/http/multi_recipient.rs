@@ -99,6 +99,11 @@ pub(super) async fn send(
         }
         FanOutOutcome::Mismatch(mismatches) => Ok(mismatch_response(&known, &mismatches)),
         FanOutOutcome::TooLarge => Err(CONTENT_TOO_LARGE),
+        FanOutOutcome::TooMuch => Err(ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "fan_out_too_large",
+            "the copies of all recipients have at most 80 MiB together",
+        )),
     }
 }
 

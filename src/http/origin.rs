@@ -4,9 +4,10 @@
 //! connection speaks TLS. Headers that a proxy may have added, or a client made up, are not looked at. A client can so
 //! only be told of the host that it named.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::header::HOST;
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, Uri};
@@ -31,6 +32,17 @@ impl FromRequestParts<AppState> for Origin {
     }
 }
 
+/// For what needs it in some cases only.
+impl OptionalFromRequestParts<AppState> for Origin {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, node: &AppState) -> Result<Option<Self>, Infallible> {
+        Ok(<Self as FromRequestParts<AppState>>::from_request_parts(parts, node)
+            .await
+            .ok())
+    }
+}
+
 /// The origin that a request names; `None` if it names none.
 pub(super) fn of(node: &Node, uri: &Uri, headers: &HeaderMap, extensions: &Extensions) -> Option<Arc<str>> {
     if let Some(url) = &node.public_url {
@@ -50,7 +62,8 @@ fn is_host(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_HOST && text.bytes().all(allowed)
 }
 
-const NO_HOST: ApiError = ApiError::bad_request("host", "the request names no host under which this server is reached");
+pub(super) const NO_HOST: ApiError =
+    ApiError::bad_request("host", "the request names no host under which this server is reached");
 /// A name of 253 characters and a port.
 const MAX_HOST: usize = 260;
 

@@ -17,7 +17,7 @@ use crate::domain::{Account, Avatar, AvatarChange, Capabilities, DeviceId, Ident
 use super::attachments::{DOWNLOADS, upload_form};
 use super::error::ApiError;
 use super::extract::{Caller, JsonBody, OptionalCaller, PathParams, confirm, service_id};
-use super::origin::Origin;
+use super::origin::{NO_HOST, Origin};
 use super::reach::reach;
 use super::state::{AppState, Node};
 use super::wire::profiles::{AvatarWish, IdentityCheckIn, IdentityCheckOut, ProfileIn, ProfileOut, parse_version};
@@ -26,7 +26,7 @@ use super::wire::profiles::{AvatarWish, IdentityCheckIn, IdentityCheckOut, Profi
 pub(super) async fn publish(
     State(node): State<AppState>,
     Caller(caller): Caller,
-    Origin(origin): Origin,
+    origin: Option<Origin>,
     JsonBody(body): JsonBody<ProfileIn>,
 ) -> Result<Response, ApiError> {
     let wanted = body.avatar();
@@ -44,24 +44,39 @@ pub(super) async fn publish(
             "an account whose devices all read the second form of profiles does not write the first",
         ));
     }
+    // An upload is begun before the profile is written, and asks for no device.
     confirm(&node, &caller).await?;
     let (avatar, form) = match wanted {
         AvatarWish::None => (AvatarChange::Clear, None),
         AvatarWish::Same => (AvatarChange::Keep, None),
         AvatarWish::New => {
+            let Origin(origin) = origin.ok_or(NO_HOST)?;
             let form = upload_form(&node, &origin, caller.address.aci, Class::Avatar, None).await?;
             let path = format!("{DOWNLOADS}/{}", form.key);
             (AvatarChange::Replace(Avatar(path)), Some(form))
         }
     };
     let profiles = &node.storage.profiles;
-    if !profiles.publish(caller.address, &version, &profile, &avatar).await? {
-        return Err(ApiError::unauthorized());
-    }
+    let dropped = profiles.publish(&caller.actor(), &version, &profile, &avatar).await?;
+    retire(&node, dropped.ok_or(ApiError::unauthorized())?).await;
     Ok(match form {
         Some(form) => Json(form).into_response(),
         None => StatusCode::OK.into_response(),
     })
+}
+
+/// Removes pictures that no profile has any more. Whoever wrote the profile has done so: what fails here is told to the
+/// operator, and the picture goes on its day.
+pub(super) async fn retire(node: &Node, avatars: Vec<Avatar>) {
+    let keys = avatars
+        .iter()
+        .filter_map(|Avatar(path)| path.strip_prefix(DOWNLOADS)?.strip_prefix('/'));
+    if let Err(error) = node.attachments.retire(keys).await {
+        tracing::warn!(
+            cause = error.log_safe_cause(),
+            "pictures of a profile could not be removed"
+        );
+    }
 }
 
 /// `GET /v1/profile/{serviceId}`: what does not depend on a profile key.

@@ -20,12 +20,12 @@ pub(super) async fn hand_over(
     let message = parse_provisioning(&body)?;
     let address = parse_address(&address).ok_or(ApiError::not_found())?;
     confirm(&node, &caller).await?;
-    let taken = node.provisioning.hand_over(caller.address, address, message).await;
+    let taken = node.provisioning.hand_over(caller.address.aci, address, message).await;
     taken.map(|()| StatusCode::NO_CONTENT).map_err(|error| match error {
         NotTaken::NobodyWaits => ApiError::not_found(),
         NotTaken::Busy => ApiError::too_many(
             "provisioning_busy",
-            "a message of this device is still under way, or too many others are",
+            "a message of this account is still under way, or too many others are",
             5,
         ),
     })

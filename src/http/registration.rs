@@ -11,7 +11,7 @@ use crate::auth::BasicUser;
 use super::error::ApiError;
 use super::extract::{JsonBody, basic};
 use super::state::AppState;
-use super::usernames;
+use super::usernames::OwnUsername;
 use super::wire::account::{AccountOut, Entitlements};
 use super::wire::devices::LockedOut;
 use super::wire::registration::RegistrationIn;
@@ -47,8 +47,16 @@ pub(super) async fn register(
         Err(refused) => return Err(refused.into()),
     };
     node.relay.account_changed(account.aci, &account.dropped);
-    // A number that has an account keeps its name.
-    let username = usernames::of_account(&node, account.aci).await?;
+    // A number that has an account keeps its name. Whether it can be read or not, the account is registered: an error
+    // would make the client ask again, with a session that is used up.
+    let username = match node.storage.usernames.of_account(account.aci).await {
+        Ok(username) => OwnUsername::from(username),
+        Err(error) => {
+            let cause = error.log_safe_cause();
+            tracing::warn!(cause, "the user name of a registered account could not be read");
+            OwnUsername::default()
+        }
+    };
     Ok(Json(AccountOut {
         uuid: account.aci.to_string(),
         pni: account.pni.to_string(),
@@ -83,6 +91,7 @@ impl From<RegistrationRefused> for ApiError {
                 "transfer_possible",
                 "the old device can transfer its data; set skipDeviceTransfer to go on without",
             ),
+            RegistrationRefused::Busy => ApiError::unavailable("the number's account changes too quickly"),
             RegistrationRefused::Storage(error) => error.into(),
         }
     }

@@ -119,8 +119,8 @@ routes! {
     put    "/v1/accounts/attributes"                    Device            SMALL    Usual   => accounts::set_attributes;
     delete "/v1/accounts/me"                            Device            NO_BODY  Usual   => accounts::delete;
     put    "/v1/accounts/name"                          Device            SMALL    Usual   => accounts::rename;
-    put    "/v1/accounts/registration_lock"             Device            SMALL    Usual   => accounts::set_registration_lock;
-    delete "/v1/accounts/registration_lock"             Device            NO_BODY  Usual   => accounts::clear_registration_lock;
+    put    "/v1/accounts/registration_lock"             Primary           SMALL    Usual   => accounts::set_registration_lock;
+    delete "/v1/accounts/registration_lock"             Primary           NO_BODY  Usual   => accounts::clear_registration_lock;
     put    "/v1/accounts/gcm"                           Device            SMALL    Usual   => accounts::set_gcm;
     delete "/v1/accounts/gcm"                           Device            NO_BODY  Usual   => accounts::clear_push_token;
     put    "/v1/accounts/apn"                           Device            SMALL    Usual   => accounts::set_apn;

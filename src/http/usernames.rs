@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use keys_schema::username;
 
 use crate::auth::random_link_handle;
-use crate::domain::{Aci, Confirmed, LinkHandle, Reserved, UsernameLink};
+use crate::domain::{Aci, Confirmed, LinkHandle, Reserved, Username, UsernameLink};
 
 use super::error::ApiError;
 use super::extract::{Caller, JsonBody, PathParams, Stranger, confirm};
@@ -26,11 +26,10 @@ pub(super) async fn reserve(
     JsonBody(body): JsonBody<ReserveUsernameIn>,
 ) -> Result<Json<ReservedUsernameOut>, ApiError> {
     let hashes = body.hashes()?;
-    confirm(&node, &caller).await?;
     let reserved = node
         .storage
         .usernames
-        .reserve(caller.address.aci, &hashes, node.clock.now())
+        .reserve(&caller.actor(), &hashes, node.clock.now())
         .await?;
     match reserved {
         Reserved::Name(hash) => Ok(Json(ReservedUsernameOut {
@@ -66,11 +65,10 @@ pub(super) async fn take(
         handle: random_link_handle(),
         encrypted,
     });
-    confirm(&node, &caller).await?;
     let confirmed = node
         .storage
         .usernames
-        .confirm(caller.address.aci, &hash, link.as_ref(), node.clock.now())
+        .confirm(&caller.actor(), &hash, link.as_ref(), node.clock.now())
         .await?;
     match confirmed {
         Confirmed::Owned(handle) => Ok(Json(UsernameOut {
@@ -93,10 +91,9 @@ pub(super) async fn take(
 
 /// `DELETE /v1/accounts/username_hash`
 pub(super) async fn give_up(State(node): State<AppState>, Caller(caller): Caller) -> Result<StatusCode, ApiError> {
-    confirm(&node, &caller).await?;
     let today = node.clock.now().day();
-    node.storage.usernames.release(caller.address.aci, today).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let released = node.storage.usernames.release(&caller.actor(), today).await?;
+    done(released)
 }
 
 /// `GET /v1/accounts/username_hash/{hash}`
@@ -123,17 +120,19 @@ pub(super) async fn set_link(
         handle: random_link_handle(),
         encrypted,
     };
-    confirm(&node, &caller).await?;
     let set = node
         .storage
         .usernames
-        .set_link(caller.address.aci, &link, keep_handle)
+        .set_link(&caller.actor(), &link, keep_handle)
         .await?;
-    let handle = set.ok_or(ApiError::new(
-        StatusCode::CONFLICT,
-        "no_username",
-        "a link needs a user name to lead to",
-    ))?;
+    let Some(handle) = set else {
+        confirm(&node, &caller).await?;
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "no_username",
+            "a link needs a user name to lead to",
+        ));
+    };
     Ok(Json(LinkHandleOut {
         username_link_handle: handle_text(&handle),
     }))
@@ -141,9 +140,16 @@ pub(super) async fn set_link(
 
 /// `DELETE /v1/accounts/username_link`
 pub(super) async fn drop_link(State(node): State<AppState>, Caller(caller): Caller) -> Result<StatusCode, ApiError> {
-    confirm(&node, &caller).await?;
-    node.storage.usernames.drop_link(caller.address.aci).await?;
-    Ok(StatusCode::NO_CONTENT)
+    done(node.storage.usernames.drop_link(&caller.actor()).await?)
+}
+
+/// Storage does nothing for a device that has been replaced.
+fn done(done: bool) -> Result<StatusCode, ApiError> {
+    if done {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(ApiError::unauthorized())
+    }
 }
 
 /// `GET /v1/accounts/username_link/{handle}`
@@ -162,6 +168,7 @@ pub(super) async fn find_link(
 }
 
 /// An account's name, as the account is told of it.
+#[derive(Default)]
 pub(super) struct OwnUsername {
     /// The hash.
     pub(super) hash: Option<String>,
@@ -171,11 +178,16 @@ pub(super) struct OwnUsername {
 
 /// The name of the account, if it has one.
 pub(super) async fn of_account(node: &Node, aci: Aci) -> Result<OwnUsername, ApiError> {
-    let username = node.storage.usernames.of_account(aci).await?;
-    Ok(OwnUsername {
-        hash: username.as_ref().map(|username| hash_text(&username.hash)),
-        link_handle: username.and_then(|username| username.link).as_ref().map(handle_text),
-    })
+    Ok(node.storage.usernames.of_account(aci).await?.into())
+}
+
+impl From<Option<Username>> for OwnUsername {
+    fn from(username: Option<Username>) -> Self {
+        Self {
+            hash: username.as_ref().map(|username| hash_text(&username.hash)),
+            link_handle: username.and_then(|username| username.link).as_ref().map(handle_text),
+        }
+    }
 }
 
 const A_DAY_SECS: u64 = 24 * 60 * 60;

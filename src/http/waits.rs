@@ -19,17 +19,21 @@ pub(super) struct Wait<'a> {
 }
 
 impl Waits {
-    /// Begins a wait, and ends the one that the device had on this node.
-    pub(super) fn begin(&self, who: ProtocolAddress) -> Wait<'_> {
+    /// Begins a wait, and ends the one that the device had on this node; `None` if too many others wait.
+    pub(super) fn begin(&self, who: ProtocolAddress) -> Option<Wait<'_>> {
         let token = Arc::new(CancellationToken::new());
-        if let Some(older) = self.lock().insert(who, Arc::clone(&token)) {
+        let mut waits = self.lock();
+        if waits.len() >= MAX_WAITS && !waits.contains_key(&who) {
+            return None;
+        }
+        if let Some(older) = waits.insert(who, Arc::clone(&token)) {
             older.cancel();
         }
-        Wait {
+        Some(Wait {
             waits: self,
             who,
             token,
-        }
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ProtocolAddress, Arc<CancellationToken>>> {
@@ -54,6 +58,9 @@ impl Drop for Wait<'_> {
     }
 }
 
+/// Each looks into storage now and then.
+const MAX_WAITS: usize = 1000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,14 +69,28 @@ mod tests {
     #[tokio::test]
     async fn a_newer_wait_ends_the_older_and_leaves_with_its_own_end() {
         let waits = Waits::default();
-        let first = waits.begin(primary(1));
-        let other = waits.begin(primary(2));
-        let second = waits.begin(primary(1));
+        let first = waits.begin(primary(1)).unwrap();
+        let other = waits.begin(primary(2)).unwrap();
+        let second = waits.begin(primary(1)).unwrap();
         first.ended().await;
         drop(first);
         assert_eq!(waits.lock().len(), 2);
         assert!(!second.token.is_cancelled() && !other.token.is_cancelled());
         drop((second, other));
         assert!(waits.lock().is_empty());
+    }
+
+    #[test]
+    fn so_many_wait_and_no_more() {
+        let waits = Waits::default();
+        let who = |n: usize| ProtocolAddress {
+            device_id: crate::domain::DeviceId::PRIMARY,
+            aci: keys_schema::Aci::new(uuid::Uuid::from_u128(n as u128)),
+        };
+        let going_on: Vec<_> = (0..MAX_WAITS).map(|n| waits.begin(who(n)).unwrap()).collect();
+        assert!(waits.begin(who(MAX_WAITS)).is_none());
+        assert!(waits.begin(who(0)).is_some(), "in the place of its own");
+        drop(going_on);
+        assert!(waits.begin(who(MAX_WAITS)).is_some());
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::domain::{ProtocolAddress, ProvisioningAddress};
+use crate::domain::{Aci, ProvisioningAddress};
 use crate::sealing::random;
 use crate::wakeup::{Bus, Hint};
 
@@ -46,12 +46,7 @@ impl Provisioning {
     }
 
     /// Returns once the device at that address has taken the message. Whatever the outcome, its address is spent.
-    pub async fn hand_over(
-        &self,
-        sender: ProtocolAddress,
-        address: ProvisioningAddress,
-        message: Bytes,
-    ) -> Result<(), NotTaken> {
+    pub async fn hand_over(&self, sender: Aci, address: ProvisioningAddress, message: Bytes) -> Result<(), NotTaken> {
         let _turn = self.registry.take_turn(sender).ok_or(NotTaken::Busy)?;
         let (told, taken) = oneshot::channel();
         let offer = Offer {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::domain::{ProtocolAddress, ProvisioningAddress};
+use crate::domain::{Aci, ProvisioningAddress};
 use crate::sealing::random;
 
 /// What waits and what is expected, bounded.
@@ -23,8 +23,8 @@ struct State {
     waiting: usize,
     /// Requests that other nodes may answer.
     expected: HashMap<u64, oneshot::Sender<()>>,
-    /// Devices of this node's callers that have a message under way.
-    senders: HashSet<ProtocolAddress>,
+    /// Accounts of this node's callers that have a message under way.
+    senders: HashSet<Aci>,
 }
 
 /// A message for a waiting device.
@@ -102,7 +102,7 @@ impl Registry {
     }
 
     /// The right to send a message; `None` if this sender has one under way, or too many do.
-    pub(super) fn take_turn(&self, sender: ProtocolAddress) -> Option<Turn<'_>> {
+    pub(super) fn take_turn(&self, sender: Aci) -> Option<Turn<'_>> {
         let mut state = self.state();
         let room = state.senders.len() < MAX_UNDER_WAY;
         let registry = self;
@@ -146,7 +146,7 @@ impl Drop for Expected<'_> {
 /// A message under way.
 pub(super) struct Turn<'a> {
     registry: &'a Registry,
-    sender: ProtocolAddress,
+    sender: Aci,
 }
 
 impl Drop for Turn<'_> {

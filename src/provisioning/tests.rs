@@ -4,7 +4,6 @@ use uuid::Uuid;
 
 use super::registry::MAX_UNDER_WAY;
 use super::*;
-use crate::domain::{Aci, DeviceId};
 use crate::wakeup::SingleNode;
 
 /// Joins two nodes; hints are carried by hand.
@@ -40,11 +39,8 @@ impl Wire {
     }
 }
 
-fn sender(account: u8) -> ProtocolAddress {
-    ProtocolAddress {
-        aci: Aci::new(Uuid::from_bytes([account; 16])),
-        device_id: DeviceId::PRIMARY,
-    }
+fn sender(account: u8) -> Aci {
+    Aci::new(Uuid::from_bytes([account; 16]))
 }
 
 fn single() -> Arc<Provisioning> {

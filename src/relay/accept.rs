@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::domain::{
     Account, Aci, Clock, Copy, Delivery, DeviceId, Enqueued, IdentityKind, MailboxId, PageLimit, Queued, Seq,
 };
@@ -33,6 +35,8 @@ pub struct Relay {
     pub retention_days: u16,
     /// The largest content of one copy, in bytes.
     pub max_content: usize,
+    /// Bytes that messages to many may hold in memory.
+    pub fan_out_room: Semaphore,
 }
 
 /// What became of a send.

@@ -43,6 +43,8 @@ pub enum FanOutOutcome {
     Mismatch(Vec<(usize, DeviceMismatch)>),
     /// A copy is larger than the limit. Nobody was sent anything.
     TooLarge,
+    /// All copies together are larger than the limit. Nobody was sent anything.
+    TooMuch,
 }
 
 impl Relay {
@@ -54,6 +56,17 @@ impl Relay {
         envelope: impl Fn(usize) -> Bytes,
         online_only: bool,
     ) -> Result<FanOutOutcome, QueueUnavailable> {
+        if addressees
+            .iter()
+            .any(|addressee| addressee.content_bytes > self.max_content)
+        {
+            metrics::send(SendOutcome::TooLarge.label());
+            return Ok(FanOutOutcome::TooLarge);
+        }
+        if all_bytes(&addressees) > MAX_BYTES {
+            metrics::send(SendOutcome::TooLarge.label());
+            return Ok(FanOutOutcome::TooMuch);
+        }
         let mut mismatches = check_all(&addressees);
         if !mismatches.is_empty() {
             // They may come from what was remembered of the accounts. Before the sender is told, look again, at all of them:
@@ -65,15 +78,14 @@ impl Relay {
             metrics::send(SendOutcome::Mismatch(mismatches[0].1.clone()).label());
             return Ok(FanOutOutcome::Mismatch(mismatches));
         }
-        if addressees
-            .iter()
-            .any(|addressee| addressee.content_bytes > self.max_content)
-        {
-            metrics::send(SendOutcome::TooLarge.label());
-            return Ok(FanOutOutcome::TooLarge);
-        }
         let envelope = &envelope;
         let sends = addressees.into_iter().enumerate().map(|(index, addressee)| async move {
+            let bytes = u32::try_from(addressee.content_bytes).unwrap_or(u32::MAX);
+            let _room = self
+                .fan_out_room
+                .acquire_many(bytes)
+                .await
+                .map_err(|_| QueueUnavailable)?;
             let copies = addressee.copies(&envelope(index));
             let outcome = self.send(addressee.account, addressee.kind, copies, None, online_only);
             Ok::<_, QueueUnavailable>((index, outcome.await?))
@@ -128,6 +140,12 @@ impl Addressee {
     }
 }
 
+/// What all copies have together.
+fn all_bytes(addressees: &[Addressee]) -> usize {
+    let copies = |addressee: &Addressee| addressee.content_bytes.saturating_mul(addressee.devices.len());
+    addressees.iter().map(copies).fold(0, usize::saturating_add)
+}
+
 fn check_all(addressees: &[Addressee]) -> Vec<(usize, DeviceMismatch)> {
     let check = |(index, addressee): (usize, &Addressee)| {
         let checked = check_devices(&addressee.account, addressee.kind, &addressee.devices, None);
@@ -139,3 +157,7 @@ fn check_all(addressees: &[Addressee]) -> Vec<(usize, DeviceMismatch)> {
 /// Accounts that are delivered to at the same time. They wait for the same few commits, so more would only hold more
 /// copies in memory.
 const AT_ONCE: usize = 256;
+/// All copies of one message: a message of 8 KiB for 5,000 accounts of two devices. One request must not fill a disk.
+const MAX_BYTES: usize = 80 * 1024 * 1024;
+/// Bytes of copies of all messages to many that are in memory at the same time, waiting for their commit.
+pub const FAN_OUT_ROOM: usize = 32 * 1024 * 1024;

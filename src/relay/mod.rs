@@ -18,4 +18,4 @@ pub mod writer;
 
 pub use accept::{Relay, SendOutcome};
 pub use devices::{DeviceMismatch, NamedDevice, OutgoingCopy};
-pub use fan_out::{Addressee, FanOutOutcome};
+pub use fan_out::{Addressee, FAN_OUT_ROOM, FanOutOutcome};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::{DevelopmentCodes, Linker, Registrar, Verifier};
@@ -25,7 +26,7 @@ use crate::relay::hints::receive_hint;
 use crate::relay::presence::Presence;
 use crate::relay::session::SessionLimits;
 use crate::relay::writer::Writer;
-use crate::relay::{Relay, seen, tick};
+use crate::relay::{FAN_OUT_ROOM, Relay, seen, tick};
 use crate::retention;
 use crate::storage::migrate::{self, Location};
 use crate::storage::{AccountCache, Storage, postgres, sqlite};
@@ -73,8 +74,12 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Res
         Arc::clone(&clock),
         config.devices.max_per_account,
     );
-    let attachments = attachments::open(&config.attachments, &secrets, &storage, &clock)?;
+    let attachments = attachments::open(&config.attachments, &secrets, &storage, &clock).await?;
     lifecycle.background.spawn(retention::run_attachments(
+        Arc::clone(&attachments),
+        lifecycle.stop_background.clone(),
+    ));
+    lifecycle.background.spawn(retention::run_orphans(
         Arc::clone(&attachments),
         lifecycle.stop_background.clone(),
     ));
@@ -130,6 +135,7 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Res
             node.storage.clone(),
             Arc::clone(&node.clock),
             config.devices.idle_days,
+            config.devices.idle_grace,
             move |aci, mailbox| telling.relay.account_changed(aci, &[mailbox]),
             lifecycle.stop_background.clone(),
         ));
@@ -220,6 +226,7 @@ fn relay(
         clock: Arc::clone(clock),
         retention_days: config.queue.retention_days,
         max_content: MAX_CONTENT,
+        fan_out_room: Semaphore::new(FAN_OUT_ROOM),
     })
 }
 

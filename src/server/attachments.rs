@@ -9,11 +9,12 @@ use crate::auth::ServerSecrets;
 use crate::config::{self, AttachmentStore, UploadForm};
 use crate::domain::Clock;
 use crate::http::attachments::UploadBy;
+use crate::sealing::random;
 use crate::secret_file;
 use crate::storage::Storage;
 
 /// Attachments over this database and the store of the settings, which is made if it is a directory.
-pub(super) fn open(
+pub(super) async fn open(
     settings: &config::Attachments,
     secrets: &ServerSecrets,
     storage: &Storage,
@@ -30,10 +31,13 @@ pub(super) fn open(
         retention_days: settings.retention_days,
         incomplete: settings.incomplete,
         max_uploads: settings.max_uploads,
+        max_downloads: settings.max_downloads,
     };
+    let realm = storage.attachments.realm(random()).await;
+    let realm = Attachments::realm(secret, realm.context("cannot read the database")?);
     Ok(Arc::new(Attachments::new(
         Arc::clone(&storage.attachments),
-        blobs(&settings.store, &Attachments::realm(secret))?,
+        blobs(&settings.store, &realm)?,
         CapabilityKey::derive(secret),
         Arc::clone(clock),
         limits,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::StorageError;
 use crate::domain::{
-    Aci, DataChange, DataCursor, DataEntry, DataKey, DataLimits, DataPage, DataWrite, MAX_REMEMBERED_DELETIONS,
+    Aci, Actor, DataChange, DataCursor, DataEntry, DataKey, DataLimits, DataPage, DataWrite, MAX_REMEMBERED_DELETIONS,
     Revision, Written,
 };
 
@@ -18,7 +18,7 @@ use crate::domain::{
 #[async_trait]
 pub trait AccountDataStore: Send + Sync {
     /// Carries out all of the writes or none. No two of them name the same entry.
-    async fn write(&self, aci: Aci, writes: &[DataWrite], limits: DataLimits) -> Result<Written, StorageError>;
+    async fn write(&self, by: &Actor, writes: &[DataWrite], limits: DataLimits) -> Result<Written, StorageError>;
 
     /// The entry, if the account has it.
     async fn find(&self, aci: Aci, key: &DataKey) -> Result<Option<DataEntry>, StorageError>;

@@ -6,13 +6,17 @@ use async_trait::async_trait;
 use super::StorageError;
 use super::rows::UploadRow;
 use crate::domain::{
-    Appended, Attachment, AttachmentName, Budget, Day, NewUpload, Opened, Segment, Timestamp, Turn, TurnTaken, Upload,
-    UploadTimes,
+    Appended, Attachment, AttachmentName, Budget, Day, MAX_SEGMENTS, NewUpload, Opened, Segment, Timestamp, Turn,
+    TurnTaken, Upload, UploadTimes,
 };
 
 /// Uploads and attachments. Only the bytes of a segment that [`append`](Self::append) has taken are part of anything.
 #[async_trait]
 pub trait AttachmentStore: Send + Sync {
+    /// Remembers the first realm it is ever given, and returns the one it has: the objects of this database, of which
+    /// another one with the same pepper knows nothing, are told apart by it.
+    async fn realm(&self, proposed: [u8; 16]) -> Result<[u8; 16], StorageError>;
+
     /// Takes bytes from a budget; `false`, and nothing taken, if that many are not left.
     async fn reserve(&self, budget: &Budget, bytes: u64) -> Result<bool, StorageError>;
 
@@ -43,11 +47,14 @@ pub trait AttachmentStore: Send + Sync {
     /// Removes an upload or attachment; `false` if there was none by `now`.
     async fn remove(&self, name: &AttachmentName, now: Timestamp) -> Result<bool, StorageError>;
 
+    /// Removes what there is under these names. A name under which nothing was uploaded yet is used up.
+    async fn retire(&self, names: &[AttachmentName], now: Timestamp) -> Result<(), StorageError>;
+
     /// Removes at most `limit` open uploads and attachments whose time has come by `now`, and says how many.
     async fn expire(&self, now: Timestamp, limit: u32) -> Result<u64, StorageError>;
 
-    /// At most `limit` removed names whose objects may still be there.
-    async fn uncleared(&self, limit: u32) -> Result<Vec<AttachmentName>, StorageError>;
+    /// At most `limit` removed names whose objects may still be there, by name, after `after`.
+    async fn uncleared(&self, after: Option<AttachmentName>, limit: u32) -> Result<Vec<AttachmentName>, StorageError>;
 
     /// Notes that the objects of these removed names are gone.
     async fn cleared(&self, names: &[AttachmentName]) -> Result<(), StorageError>;
@@ -72,7 +79,7 @@ pub(super) struct Change {
 impl UploadRow {
     /// The row of a new upload.
     pub(super) fn open(upload: &NewUpload) -> Change {
-        let cost = signed(upload.length.unwrap_or(0).max(upload.least));
+        let cost = signed(upload.length.unwrap_or(0).max(upload.budget.least));
         let paid = signed(upload.paid);
         let row = Self {
             state: OPEN,
@@ -141,23 +148,35 @@ impl UploadRow {
         (taken, Some(Change { row, charge }))
     }
 
-    /// Adds segments; `None` if they do not fit where the upload stands, or another request writes.
-    pub(super) fn append(self, turn: i64, segments: &[Segment], times: &UploadTimes) -> Option<Change> {
-        self.upload(times.now)?;
-        if self.state != OPEN || self.turn != turn {
-            return None;
+    /// Adds segments to the `before` that there are, if they fit where the upload stands and no other request writes.
+    pub(super) fn append(
+        self,
+        before: i64,
+        turn: i64,
+        segments: &[Segment],
+        budget: &Budget,
+        times: &UploadTimes,
+    ) -> Result<Change, Appended> {
+        if self.upload(times.now).is_none() || self.state != OPEN || self.turn != turn {
+            return Err(Appended::Overtaken);
         }
         let mut stored = unsigned(self.stored);
         for segment in segments {
             if segment.start != stored {
-                return None;
+                return Err(Appended::Overtaken);
             }
-            stored = stored.checked_add(segment.length)?;
+            stored = stored.checked_add(segment.length).ok_or(Appended::Overtaken)?;
         }
         if self.length.is_some_and(|length| unsigned(length) < stored) {
-            return None;
+            return Err(Appended::Overtaken);
         }
-        let charged = self.charged.max(signed(stored));
+        let count = before.saturating_add(i64::try_from(segments.len()).unwrap_or(i64::MAX));
+        if count > MAX_SEGMENTS {
+            return Err(Appended::TooMany);
+        }
+        // However small its parts are, each is a row and an object.
+        let parts = count.saturating_mul(signed(budget.least));
+        let charged = self.charged.max(signed(stored)).max(parts);
         let charge = charged - self.charged;
         let row = Self {
             stored: signed(stored),
@@ -165,7 +184,7 @@ impl UploadRow {
             drop_at: Some(times.drop_at.0),
             ..self
         };
-        Some(Change {
+        Ok(Change {
             row: row.completed(times),
             charge,
         })

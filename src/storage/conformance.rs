@@ -11,6 +11,7 @@ pub(crate) mod fixtures;
 pub(crate) mod keys;
 pub(crate) mod profiles;
 pub(crate) mod queue;
+pub(crate) mod sessions;
 pub(crate) mod usernames;
 
 /// Makes tests of the named properties, on databases that `$open` provides.
@@ -33,7 +34,8 @@ macro_rules! account_store_suite {
             finds_what_was_registered
             finds_nobody_where_there_is_nobody
             finds_many_at_once
-            a_taken_number_is_answered_with_its_account
+            a_registration_checked_against_an_older_state_changes_nothing
+            a_lock_set_meanwhile_is_not_passed_over
             registering_again_keeps_both_ids
             registering_again_drops_the_rest
             registering_again_with_the_same_account_is_not_a_new_one
@@ -42,15 +44,21 @@ macro_rules! account_store_suite {
             updates_the_device_and_the_account
             an_update_without_recovery_keeps_the_old_one
             an_update_of_a_device_that_is_gone_changes_nothing
+            a_replaced_device_changes_nothing
             the_last_day_only_moves_forward
             deleting_leaves_nothing
             deleting_twice_is_harmless
+            a_dropped_registration_is_whole_or_absent
+        }
+        $crate::storage::conformance::suite! { $open, sessions:
             a_session_is_found_until_it_expires
             tries_are_counted_under_concurrency
             verified_once_is_verified
-            a_closed_session_is_gone
+            a_registration_uses_its_session_up
+            a_session_that_proves_nothing_registers_nobody
+            a_registration_that_must_look_again_keeps_its_session
+            one_session_registers_once_under_concurrency
             expired_sessions_are_dropped_and_counted
-            a_dropped_registration_is_whole_or_absent
         }
     };
 }
@@ -84,6 +92,7 @@ macro_rules! key_store_suite {
             publishing_leaves_what_is_absent
             publishing_replaces_signed_keys_one_by_one
             publishing_for_a_device_that_is_gone_answers_false
+            a_replaced_device_publishes_nothing
             concurrent_uploads_do_not_mix
             one_time_keys_are_handed_out_in_upload_order
             one_time_keys_are_handed_out_once_under_concurrency
@@ -104,10 +113,11 @@ macro_rules! profile_store_suite {
             a_profile_is_found_under_its_version_alone
             writing_a_version_again_replaces_all_of_it
             a_picture_is_kept_replaced_and_cleared
+            a_picture_that_no_version_has_any_more_is_told_of
             the_versions_written_last_are_kept
             concurrent_writers_leave_no_more_than_the_limit
             accounts_do_not_share_the_limit
-            a_device_that_is_gone_writes_nothing
+            a_device_that_is_gone_or_replaced_writes_nothing
             registering_again_drops_the_profiles
             deleting_the_account_drops_the_profiles
         }
@@ -125,6 +135,9 @@ macro_rules! attachment_store_suite {
             a_budget_is_not_overdrawn_by_many_at_once
             an_upload_is_taken_from_the_budget_once
             what_the_budget_does_not_allow_changes_nothing
+            however_small_its_segments_are_an_upload_pays_for_each
+            the_first_realm_stays
+            what_is_retired_is_gone_and_never_comes
             too_many_segments_are_an_answer
             an_open_upload_is_gone_when_its_time_has_come
             an_attachment_is_gone_on_its_day
@@ -186,6 +199,7 @@ macro_rules! username_store_suite {
             a_name_asked_for_at_once_has_one_owner
             one_account_asking_at_once_has_one_reservation
             a_name_of_an_account_that_goes_meanwhile_is_nobodys
+            a_replaced_device_changes_no_name
         }
     };
 }
@@ -208,6 +222,7 @@ macro_rules! account_data_store_suite {
             many_writers_do_not_exceed_the_limits_together
             entries_go_with_their_account
             an_account_that_goes_meanwhile_leaves_no_entries
+            a_replaced_device_writes_no_entry
         }
     };
 }

@@ -28,9 +28,9 @@ use async_trait::async_trait;
 use keys_schema::EcPublicKey;
 
 use crate::domain::{
-    Account, Aci, AttributesUpdate, Batch, BundleSelector, Day, Enqueued, Head, IdentityKind, KeyCount, KeyUpload,
-    MailboxId, NumberHash, PageLimit, ProtocolAddress, Queued, Registered, Registration, Seq, ServiceId, SessionKey,
-    SignedKeys, TakenBundles, Timestamp, VerificationSession,
+    Account, Aci, Actor, AttributesUpdate, Batch, BundleSelector, Day, Enqueued, Head, IdentityKind, KeyCount,
+    KeyUpload, MailboxId, NumberHash, PageLimit, ProtocolAddress, Queued, Registered, Registration, Seq, ServiceId,
+    SessionKey, SignedKeys, TakenBundles, Timestamp, VerificationSession,
 };
 
 pub use account_data::AccountDataStore;
@@ -64,6 +64,9 @@ pub struct Storage {
 }
 
 /// Accounts, devices and the verification sessions from which accounts come.
+///
+/// Changes name the device that asks, with its mailbox, here and in the other traits: if it has been replaced since it
+/// proved itself, nothing happens.
 #[async_trait]
 pub trait AccountStore: Send + Sync {
     /// Returns once the database has answered a trivial statement.
@@ -84,8 +87,9 @@ pub trait AccountStore: Send + Sync {
     /// nodes must have the same.
     async fn pin_trust_root(&self, key: &EcPublicKey) -> Result<bool, StorageError>;
 
-    /// Creates the account, or starts the number's account over; all of it or nothing.
-    async fn register(&self, registration: &Registration) -> Result<Registered, StorageError>;
+    /// Creates the account, or starts the number's account over if it is still what was checked, and uses the session up;
+    /// all of it or nothing, however many try at once.
+    async fn register(&self, registration: &Registration, now: Timestamp) -> Result<Registered, StorageError>;
 
     /// The account of that id, with its devices by device id.
     async fn find(&self, id: &ServiceId) -> Result<Option<Account>, StorageError>;
@@ -96,18 +100,15 @@ pub trait AccountStore: Send + Sync {
     /// The account of that number.
     async fn find_by_number(&self, number: &NumberHash) -> Result<Option<Aci>, StorageError>;
 
-    /// Applies the update; `false` if the device is gone.
-    async fn update_attributes(
-        &self,
-        address: ProtocolAddress,
-        update: &AttributesUpdate,
-    ) -> Result<bool, StorageError>;
+    /// Applies the update to the device that asks and its account; `false` if the device is gone.
+    async fn update_attributes(&self, by: &Actor, update: &AttributesUpdate) -> Result<bool, StorageError>;
 
     /// Remembers the day on which a device was last seen. A device that is gone is no error.
     async fn touch(&self, address: ProtocolAddress, today: Day) -> Result<(), StorageError>;
 
-    /// Removes the account, its devices, keys and queues, and returns the mailboxes that are gone.
-    async fn delete(&self, aci: Aci) -> Result<Vec<MailboxId>, StorageError>;
+    /// Removes the account, its devices, keys and queues, and returns the mailboxes that are gone: none if the device
+    /// that asks is gone.
+    async fn delete(&self, by: &Actor) -> Result<Vec<MailboxId>, StorageError>;
 
     /// Stores a new verification session.
     async fn open_session(&self, session: &VerificationSession) -> Result<(), StorageError>;
@@ -126,9 +127,6 @@ pub trait AccountStore: Send + Sync {
         now: Timestamp,
     ) -> Result<Option<VerificationSession>, StorageError>;
 
-    /// Removes a session. One that is gone is no error.
-    async fn close_session(&self, key: &SessionKey) -> Result<(), StorageError>;
-
     /// Drops expired sessions and says how many.
     async fn expire_sessions(&self, now: Timestamp) -> Result<u64, StorageError>;
 }
@@ -137,12 +135,7 @@ pub trait AccountStore: Send + Sync {
 #[async_trait]
 pub trait KeyStore: Send + Sync {
     /// Publishes the upload, all of it or nothing; `false` if the device is gone. Keys were checked by the caller.
-    async fn publish(
-        &self,
-        address: ProtocolAddress,
-        kind: IdentityKind,
-        upload: &KeyUpload,
-    ) -> Result<bool, StorageError>;
+    async fn publish(&self, by: &Actor, kind: IdentityKind, upload: &KeyUpload) -> Result<bool, StorageError>;
 
     /// One-time keys left to a device.
     async fn count(&self, address: ProtocolAddress, kind: IdentityKind) -> Result<KeyCount, StorageError>;

@@ -15,8 +15,9 @@ use uuid::Uuid;
 use super::StorageError;
 use crate::domain::{
     Account, Attachment, AttachmentName, Avatar, Capabilities, CreatedAt, Day, Device, DeviceId, DeviceName,
-    IdentityKind, KyberSource, LinkOffer, LinkTokenHash, MailboxId, NumberHash, PreKeyBundle, Profile, RegistrationId,
-    Sealed, SecretVerifier, Segment, SessionKey, SignedKeys, Timestamp, UnidentifiedAccess, VerificationSession,
+    IdentityKind, KyberSource, LinkOffer, LinkTokenHash, MailboxId, NumberHash, PreKeyBundle, Profile, Registration,
+    RegistrationId, Sealed, SecretVerifier, Segment, SessionKey, SignedKeys, Timestamp, UnidentifiedAccess,
+    VerificationSession,
 };
 
 macro_rules! rows {
@@ -64,6 +65,14 @@ rows! {
         capabilities: i64,
         last_seen: i32,
         created_at: Option<Vec<u8>>,
+    }
+    CheckedRow {
+        aci: Uuid,
+        pni: Uuid,
+        mailbox: i64,
+        capabilities: i64,
+        recovery_salt: Option<Vec<u8>>,
+        lock_salt: Option<Vec<u8>>,
     }
     OfferRow {
         key: Vec<u8>,
@@ -121,6 +130,21 @@ rows! {
     }
 }
 
+impl CheckedRow {
+    /// Whether this is the account that the registration was checked against, as it was then.
+    pub(super) fn is_replaced_by(&self, registration: &Registration) -> bool {
+        let salt = |salt: &Option<[u8; 16]>| salt.map(|salt| salt.to_vec());
+        registration.replaces.as_ref().is_some_and(|checked| {
+            self.aci == *registration.aci.as_uuid()
+                && self.mailbox == checked.primary.0
+                // As they are read: bits that this server does not know do not count.
+                && u32::try_from(self.capabilities).map(Capabilities::from_bits) == Ok(checked.capabilities)
+                && self.recovery_salt == salt(&checked.recovery_salt)
+                && self.lock_salt == salt(&checked.lock_salt)
+        })
+    }
+}
+
 /// The size of an attachment beside start, length and tag of one of its segments, if it has any.
 pub(super) type SegmentRow = (i64, Option<i64>, Option<i64>, Option<i64>);
 
@@ -145,6 +169,11 @@ pub(super) fn attachment(rows: Vec<SegmentRow>) -> Result<Option<Attachment>, St
         }
     }
     Ok(Some(attachment))
+}
+
+/// What tells the objects of this database from those of others, as it was pinned.
+pub(super) fn realm(pinned: &[u8]) -> Result<[u8; 16], StorageError> {
+    array(pinned, "settings", "value")
 }
 
 /// Names of attachments as they are stored.
@@ -345,11 +374,12 @@ pub(super) fn bundle(
     })
 }
 
-/// The identity key of a namespace.
+/// The public half of the trust root, as `settings` holds it.
 pub(super) fn trust_root(bytes: &[u8]) -> Result<EcPublicKey, StorageError> {
     parsed(EcPublicKey::parse(bytes), "settings", "value")
 }
 
+/// The identity key of a namespace.
 pub(super) fn identity(bytes: &[u8], kind: IdentityKind) -> Result<IdentityKey, StorageError> {
     let column = match kind {
         IdentityKind::Aci => "aci_identity",

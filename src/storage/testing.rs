@@ -143,6 +143,17 @@ impl TestDatabase {
         }
     }
 
+    /// How SQLite would find what a statement asks for.
+    pub(crate) async fn plan(&self, statement: &'static str) -> String {
+        let Location::Sqlite(path) = &self.location else {
+            panic!("a plan of SQLite");
+        };
+        let mut db = SqliteConnection::connect(&sqlite_url(path)).await.unwrap();
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+        let steps: Vec<(i64, i64, i64, String)> = sqlx::query_as(explain).fetch_all(&mut db).await.unwrap();
+        steps.into_iter().map(|(.., step)| step + "\n").collect()
+    }
+
     /// The single number that a statement returns.
     pub(crate) async fn number(&self, statement: &'static str) -> i64 {
         match &self.location {

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::StorageError;
 use crate::domain::{
-    Aci, Confirmed, Day, EncryptedUsername, LinkHandle, Reserved, Timestamp, Username, UsernameHash, UsernameLink,
+    Aci, Actor, Confirmed, Day, EncryptedUsername, LinkHandle, Reserved, Timestamp, Username, UsernameHash,
+    UsernameLink,
 };
 
 /// User names and the links to them.
@@ -17,32 +18,32 @@ use crate::domain::{
 pub trait UsernameStore: Send + Sync {
     /// Reserves the first of the hashes that is to be had, in place of what the account had reserved before. Its own
     /// name and those it gave up count as to be had.
-    async fn reserve(&self, aci: Aci, hashes: &[UsernameHash], now: Timestamp) -> Result<Reserved, StorageError>;
+    async fn reserve(&self, by: &Actor, hashes: &[UsernameHash], now: Timestamp) -> Result<Reserved, StorageError>;
 
     /// Makes the reserved name the account's own, with that link or none, and gives up the one it had. What is the
     /// account's name already stays as it is, and keeps its link if the encrypted name is the same.
     async fn confirm(
         &self,
-        aci: Aci,
+        by: &Actor,
         hash: &UsernameHash,
         link: Option<&UsernameLink>,
         now: Timestamp,
     ) -> Result<Confirmed, StorageError>;
 
-    /// Gives up the account's name and drops its link. An account without a name is no error.
-    async fn release(&self, aci: Aci, today: Day) -> Result<(), StorageError>;
+    /// Gives up the account's name and drops its link, if it has one; `false` if the device that asks is gone.
+    async fn release(&self, by: &Actor, today: Day) -> Result<bool, StorageError>;
 
     /// Replaces the account's link, under the old handle if there is one and it is to be kept. Returns the handle, or
-    /// `None` if the account has no name.
+    /// `None` if the account has no name or the device that asks is gone.
     async fn set_link(
         &self,
-        aci: Aci,
+        by: &Actor,
         link: &UsernameLink,
         keep_handle: bool,
     ) -> Result<Option<LinkHandle>, StorageError>;
 
-    /// Drops the account's link. An account without one is no error.
-    async fn drop_link(&self, aci: Aci) -> Result<(), StorageError>;
+    /// Drops the account's link, if it has one; `false` if the device that asks is gone.
+    async fn drop_link(&self, by: &Actor) -> Result<bool, StorageError>;
 
     /// The owner of the name.
     async fn find(&self, hash: &UsernameHash) -> Result<Option<Aci>, StorageError>;

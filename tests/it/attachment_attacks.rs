@@ -9,6 +9,8 @@ on_each_backend! {
     t52_bytes_that_are_not_as_said_are_never_visible_and_go_soon
     t53_many_ranges_are_refused_and_nothing_is_shown_as_a_page
     t54_uploads_at_once_do_not_pass_the_quota_of_a_day
+    t54_single_bytes_do_not_pass_the_quota_of_a_day
+    downloads_that_nobody_takes_do_not_keep_others_out_for_ever
 }
 
 async fn t50_what_is_not_there_answers_alike_and_tags_are_for_holders_of_the_key(backend: Backend) {
@@ -109,7 +111,8 @@ async fn t51_path_tricks_are_refused_and_touch_no_file(backend: Backend) {
 }
 
 async fn t52_bytes_that_are_not_as_said_are_never_visible_and_go_soon(backend: Backend) {
-    let mut server = Server::spawn_with(backend, &[("ATTACHMENTS__INCOMPLETE_SECS", "1")]).await;
+    let times = [("ATTACHMENTS__INCOMPLETE_SECS", "2"), ("ATTACHMENTS__IDLE_SECS", "1")];
+    let mut server = Server::spawn_with(backend, &times).await;
     let alice = Person::register(&server).await;
     let bytes = content(100_000);
     let invisible = async |form: &Form| {
@@ -138,6 +141,34 @@ async fn t52_bytes_that_are_not_as_said_are_never_visible_and_go_soon(backend: B
     chunked.extend_from_slice(b"\r\n0\r\n\r\n");
     assert_eq!(raw_status(&server, &chunked).await, 422);
     invisible(&longer).await;
+    // Upload-Length says that there is nothing more, and a body comes all the same.
+    let nothing = Form::ask(&server, &alice, "").await;
+    let with_body = nothing
+        .tus(&server, "POST", &nothing.location)
+        .header("upload-length", "0")
+        .header("content-type", "application/offset+octet-stream");
+    assert_eq!(ask(with_body.body("x")).await.expect(422).code(), "upload_longer");
+    ask(nothing.tus(&server, "HEAD", &nothing.path())).await.expect(404);
+    let finished = Form::ask(&server, &alice, "").await;
+    finished.open(&server).await;
+    ask(finished
+        .tus(&server, "PATCH", &finished.path())
+        .header("upload-offset", "0")
+        .header("content-type", "application/offset+octet-stream")
+        .body("12345"))
+    .await
+    .expect(204);
+    ask(finished.part(&server, 5, 5, b"x")).await.expect(422);
+    invisible(&finished).await;
+    // A part that goes on behind the end of its Content-Range.
+    let put = format!(
+        "PUT {} HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nContent-Range: bytes 5-6/7\r\n\
+         Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        finished.path(),
+        finished.authorization
+    );
+    assert_eq!(raw_status(&server, put.as_bytes()).await, 422);
+    invisible(&finished).await;
     // A length that changes.
     let other = longer.part(&server, 0, 99_998, b"x");
     assert_eq!(ask(other).await.expect(422).code(), "upload_length");
@@ -260,4 +291,46 @@ async fn t54_uploads_at_once_do_not_pass_the_quota_of_a_day(backend: Backend) {
         visible += usize::from(ask(server.request("GET", &form.download())).await.status == 200);
     }
     assert_eq!(visible, stored);
+}
+
+async fn t54_single_bytes_do_not_pass_the_quota_of_a_day(backend: Backend) {
+    let settings = [
+        ("ATTACHMENTS__MAX_BYTES", "1000000"),
+        ("ATTACHMENTS__DAILY_BYTES", "1000000"),
+    ];
+    let server = Server::spawn_with(backend, &settings).await;
+    let alice = Person::register(&server).await;
+    let form = Form::ask(&server, &alice, "").await;
+    form.open(&server).await;
+    for at in 0..15 {
+        ask(form.part(&server, at, 16, b"x")).await.expect(204);
+    }
+    let refused = ask(form.part(&server, 15, 16, b"x")).await.expect(429);
+    assert_eq!(refused.code(), "attachment_quota");
+    let store = server.place().path().join("data/attachments");
+    assert_eq!(files(&store).len(), 15);
+}
+
+async fn downloads_that_nobody_takes_do_not_keep_others_out_for_ever(backend: Backend) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let settings = [("ATTACHMENTS__MAX_DOWNLOADS", "1"), ("ATTACHMENTS__IDLE_SECS", "1")];
+    let server = Server::spawn_with(backend, &settings).await;
+    let alice = Person::register(&server).await;
+    // More than sockets hold.
+    let form = uploaded(&server, &alice, &content(40 * 1024 * 1024)).await;
+    let mut held = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+    let request = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", form.download());
+    held.write_all(request.as_bytes()).await.unwrap();
+    held.read_exact(&mut [0; 12]).await.unwrap();
+    let first = || {
+        let request = server.request("GET", &form.download());
+        ask(request.header("range", "bytes=0-0"))
+    };
+    let busy = first().await.expect(503);
+    assert_eq!(
+        (busy.code().as_str(), busy.header("retry-after")),
+        ("downloads_busy", Some("5"))
+    );
+    ask(server.request("HEAD", &form.download())).await.expect(200);
+    until("a place", async || first().await.status == 206).await;
 }

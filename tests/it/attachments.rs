@@ -27,6 +27,8 @@ on_each_backend! {
     parts_can_be_put_and_the_question_asked_how_far_they_are
     one_put_is_a_whole_upload
     the_other_form_can_be_the_settings_choice
+    a_length_that_was_deferred_may_come_with_another_creation
+    t76_sigterm_ends_a_long_download_and_the_server_with_it
 }
 
 const MIB: usize = 1024 * 1024;
@@ -74,6 +76,9 @@ async fn a_stock_client_uploads_by_tus_and_another_downloads(backend: Backend) {
     let head = ask(server.request("HEAD", &form.download())).await.expect(200);
     assert_eq!(head.header("content-length").unwrap(), bytes.len().to_string());
     assert!(head.body.is_empty());
+    let range = server.request("HEAD", &form.download()).header("range", "bytes=0-4");
+    let head = ask(range).await.expect(200);
+    assert_eq!(head.header("content-length").unwrap(), bytes.len().to_string());
     // Once more, as a client that lost the answer does.
     ask(form.part(&server, bytes.len(), bytes.len(), b"")).await.expect(204);
     assert_eq!(
@@ -253,6 +258,19 @@ async fn a_part_with_a_checksum_is_kept_whole_or_not_at_all(backend: Backend) {
     assert_eq!(form.offset(&server).await, 0);
     with(Sha256::digest(&bytes).into()).await.expect(204);
     assert!(downloaded(&server, &form).await == bytes);
+    // SHA-1, which tus asks servers to know; and of an upload whose length nobody said.
+    let tested = Form::ask(&server, &alice, "").await;
+    tested.open(&server).await;
+    let sha1 = "sha1 qUqP5cyxm6YcTAhz05Hph5gvu9M=";
+    let unknown = tested
+        .tus(&server, "PATCH", &tested.path())
+        .header("upload-offset", 0)
+        .header("content-type", "application/offset+octet-stream")
+        .header("upload-checksum", sha1);
+    assert_eq!(ask(unknown.body("test")).await.expect(400).code(), "upload_length");
+    let known = |bytes: &[u8]| ask(tested.part(&server, 0, 4, bytes).header("upload-checksum", sha1));
+    known(b"Test").await.expect(460);
+    known(b"test").await.expect(204);
     let other = Form::ask(&server, &alice, "").await;
     other.open(&server).await;
     let kind = other.part(&server, 0, 1, b"x").header("upload-checksum", "md5 AAAA");
@@ -360,6 +378,51 @@ async fn the_other_form_can_be_the_settings_choice(backend: Backend) {
         .header("content-range", "bytes 0-999/1000");
     ask(whole.body(bytes.clone())).await.expect(200);
     assert!(downloaded(&server, &form).await == bytes);
+}
+
+async fn a_length_that_was_deferred_may_come_with_another_creation(backend: Backend) {
+    let server = Server::spawn(backend).await;
+    let alice = Person::register(&server).await;
+    let form = Form::ask(&server, &alice, "").await;
+    form.open(&server).await;
+    let create = |length: usize| {
+        let request = form.tus(&server, "POST", &form.location);
+        ask(request.header("upload-length", length))
+    };
+    for _ in 0..2 {
+        create(5).await.expect(201);
+    }
+    assert_eq!(create(6).await.expect(422).code(), "upload_length");
+    let standing = ask(form.tus(&server, "HEAD", &form.path())).await.expect(200);
+    assert_eq!(standing.header("upload-length"), Some("5"));
+    ask(form.part(&server, 0, 5, b"12345")).await.expect(204);
+    assert_eq!(downloaded(&server, &form).await, b"12345");
+}
+
+async fn t76_sigterm_ends_a_long_download_and_the_server_with_it(backend: Backend) {
+    let mut server = Server::spawn(backend).await;
+    let alice = Person::register(&server).await;
+    let form = uploaded(&server, &alice, &content(40 * MIB)).await;
+    // Taken steadily, but not so fast that it would end in time.
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    let request = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", form.download());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut taken = vec![0; 64 * 1024];
+    stream.read_exact(&mut taken).await.unwrap();
+    server.signal(Signal::TERM);
+    let mut rest = 0;
+    let taking = async {
+        loop {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            match stream.read(&mut taken).await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => rest += count,
+            }
+        }
+    };
+    within("the end of the body", taking).await;
+    assert!(rest < 39 * MIB, "{rest}");
+    assert_eq!(server.exit_code().await, Some(0));
 }
 
 #[tokio::test]
@@ -600,7 +663,7 @@ async fn what_is_said_wrongly_is_refused_and_changes_nothing() {
     }
     let options = ask(server.request("OPTIONS", "/upload/attachments")).await.expect(204);
     assert_eq!(options.header("tus-version"), Some("1.0.0"));
-    assert_eq!(options.header("tus-checksum-algorithm"), Some("sha256"));
+    assert_eq!(options.header("tus-checksum-algorithm"), Some("sha1,sha256"));
     assert_eq!(options.header("tus-max-size"), Some("111149056"));
     assert!(options.header("tus-extension").unwrap().contains("creation"));
 }

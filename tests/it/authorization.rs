@@ -1,6 +1,7 @@
 //! Every route against everyone who is not supposed to use it (T58), and what one device can reach of another.
 
 mod cases;
+mod form;
 mod matrix;
 
 use blind_relay::http::routes::ROUTES;

@@ -656,7 +656,7 @@ async fn strangers_learn_whether_an_account_exists_and_devices_are_told_to_ask_w
 
 #[tokio::test]
 async fn a_linked_device_that_stays_away_is_removed_and_one_that_asks_is_not() {
-    let mut server = Server::spawn(Backend::Sqlite).await;
+    let mut server = Server::spawn_with(Backend::Sqlite, &[("DEVICES__IDLE_GRACE_SECS", "0")]).await;
     let phone = Person::register(&server).await;
     let (idle, busy) = (phone.link(&server).await, phone.link(&server).await);
     server.kill();

@@ -87,6 +87,16 @@ async fn a_wrong_list_of_devices_is_corrected_before_anything_is_sent(backend: B
     assert_eq!(answer.json(), gone);
 
     let large = vec![1; 96 * 1024 - 48];
+    // The size is looked at before the devices.
+    let wrong = [
+        Entry::of(&people[0]),
+        Entry::of(&people[1]),
+        Entry::new(&people[2].aci, &[(7, 5)]),
+    ];
+    assert_eq!(
+        fan_out(&server, &to, &wrong, &large).await.expect(413).code(),
+        "content_too_large"
+    );
     let entries: Vec<_> = people.iter().map(Entry::of).collect();
     assert_eq!(
         fan_out(&server, &to, &entries, &large).await.expect(413).code(),
@@ -316,4 +326,20 @@ async fn through_a_socket_and_online_only() {
     assert_eq!(envelope.urgent, Some(false));
     // Who was not connected never gets it.
     assert!(people[1].connect(&server).await.drain().await.is_empty());
+}
+
+#[tokio::test]
+async fn one_request_cannot_fill_a_disk() {
+    let server = Server::spawn(Backend::Sqlite).await;
+    let bob = Person::register(&server).await;
+    // A device may be named that is not there: sizes are looked at first.
+    let devices: Vec<(u8, u16)> = (1..=127).map(|id| (id, 1)).collect();
+    let people = people(&server, 7).await;
+    let entries: Vec<_> = people.iter().map(|person| Entry::new(&person.aci, &devices)).collect();
+    let tail = vec![1; 96 * 1024 - 49];
+    let story = |count: usize| ask(request(&server, "?story=true", message(&entries[..count], &tail)));
+    // 7 accounts of 127 devices are 83 MiB, 6 are 71.
+    assert_eq!(story(7).await.expect(413).code(), "fan_out_too_large");
+    story(6).await.expect(409);
+    assert!(bob.connect(&server).await.drain().await.is_empty());
 }

@@ -6,6 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::support::attachments::Form;
 use crate::support::keys::base64;
 use crate::support::{Answer, Backend, Person, Server, ask, hex, on_each_backend, random};
 
@@ -14,6 +15,8 @@ on_each_backend! {
     a_profile_is_replaced_whole_and_old_versions_are_dropped
     a_malformed_profile_is_refused_and_changes_nothing
     a_new_picture_is_announced_uploaded_kept_and_taken_back
+    a_picture_goes_with_its_version_and_with_its_account
+    only_a_new_picture_needs_to_know_under_which_host_the_server_is_reached
     strangers_read_with_the_access_key_alone
     a_pni_shows_its_identity_key_and_nothing_of_the_account
     a_profile_ends_with_its_account
@@ -245,15 +248,26 @@ async fn a_new_picture_is_announced_uploaded_kept_and_taken_back(backend: Backen
     // Pictures have a limit of their own.
     let other = with(true, false).await.json();
     let authorization = other["headers"]["Authorization"].as_str().unwrap();
-    for (length, status) in [(10 * 1024 * 1024 + 1, 413), (10 * 1024 * 1024, 201)] {
+    let begin = async |authorization: &str, length: usize, status| {
         let begin = server
             .request("POST", location.strip_prefix(&here).unwrap())
             .header("authorization", authorization)
             .header("tus-resumable", "1.0.0")
             .header("upload-length", length);
         ask(begin).await.expect(status);
-    }
+    };
+    begin(authorization, 10 * 1024 * 1024 + 1, 413).await;
+    // The one that was replaced is gone, and the form of one that was replaced before it came is good for nothing.
+    download().await.expect(404);
+    let replaced = authorization;
     let other = with(true, false).await.json();
+    begin(replaced, 1, 404).await;
+    begin(
+        other["headers"]["Authorization"].as_str().unwrap(),
+        10 * 1024 * 1024,
+        201,
+    )
+    .await;
     assert_ne!(other["key"], key);
     assert_eq!(
         avatar().await,
@@ -263,6 +277,39 @@ async fn a_new_picture_is_announced_uploaded_kept_and_taken_back(backend: Backen
         with(true, false).await;
         assert!(with(false, same).await.body.is_empty());
         assert_eq!(avatar().await, Value::Null);
+    }
+}
+
+async fn a_picture_goes_with_its_version_and_with_its_account(backend: Backend) {
+    let server = Server::spawn(backend).await;
+    let bob = Person::register(&server).await;
+    let picture = async |version: &str| {
+        let mut body = profile(version);
+        body["avatar"] = true.into();
+        let form = Form::read(&server, &publish(&server, &bob, &body).await.expect(200));
+        form.upload(&server, b"picture").await;
+        form
+    };
+    let is_there = async |form: &Form| ask(server.request("GET", &form.download())).await.status == 200;
+    let (first, second) = (picture(&version()).await, picture(&version()).await);
+    for _ in 0..4 {
+        assert!(is_there(&first).await);
+        publish(&server, &bob, &profile(&version())).await.expect(200);
+    }
+    assert!(!is_there(&first).await && is_there(&second).await);
+    ask(bob.request(&server, "DELETE", "/v1/accounts/me")).await.expect(204);
+    assert!(!is_there(&second).await);
+}
+
+async fn only_a_new_picture_needs_to_know_under_which_host_the_server_is_reached(backend: Backend) {
+    let server = Server::spawn(backend).await;
+    let bob = Person::register(&server).await;
+    let mut body = profile(&version());
+    for (avatar, status) in [(false, 200), (true, 400)] {
+        body["avatar"] = avatar.into();
+        let request = bob.request(&server, "PUT", "/v1/profile").header("host", "not/a/host");
+        let answer = ask(request.json(&body)).await.expect(status);
+        assert!(status == 200 || answer.code() == "host");
     }
 }
 

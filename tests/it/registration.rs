@@ -1,12 +1,13 @@
 //! From a number to an account, what the account says about itself, and its end.
 
 use serde_json::{Value, json};
+use sqlx::Connection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::keys::{base64, ec_key, kyber, signed, signed_ec};
 use crate::support::person::{basic, open_session, verified_session};
-use crate::support::{Answer, Backend, Person, Server, Socket, ask, on_each_backend, random, send, single};
+use crate::support::{Answer, Backend, Person, Server, Socket, ask, hex, on_each_backend, random, send, single};
 
 on_each_backend! {
     a_number_becomes_an_account
@@ -14,6 +15,8 @@ on_each_backend! {
     a_deleted_account_is_gone_for_everyone
     a_recovery_password_stands_in_for_a_session
     of_two_registrations_at_once_one_device_remains
+    t03_one_session_registers_once_however_many_ask_at_once
+    a_lock_set_during_a_registration_is_not_passed_over
 }
 
 async fn a_number_becomes_an_account(backend: Backend) {
@@ -596,6 +599,72 @@ async fn of_two_registrations_at_once_one_device_remains(backend: Backend) {
         statuses.sort_unstable();
         assert_eq!(statuses, [200, 401]);
     }
+}
+
+async fn t03_one_session_registers_once_however_many_ask_at_once(backend: Backend) {
+    let server = Server::spawn(backend).await;
+    let number = Person::new().number;
+    for _ in 0..2 {
+        let session = verified_session(&server, &number).await;
+        let attempts = (0..6).map(|_| {
+            let mut person = Person::new();
+            person.number.clone_from(&number);
+            let request = person.registering(&server).json(&person.registration(&session));
+            async move { (person, ask(request).await) }
+        });
+        let mut registered = Vec::new();
+        for (person, answer) in futures_util::future::join_all(attempts).await {
+            if answer.status == 200 {
+                registered.push((person, answer.json()));
+            } else {
+                answer.expect(401);
+            }
+        }
+        let [(person, account)] = registered.as_mut_slice() else {
+            panic!("{} devices were registered with one session", registered.len());
+        };
+        account["uuid"].as_str().unwrap().clone_into(&mut person.aci);
+        ask(person.request(&server, "GET", "/v1/accounts/whoami"))
+            .await
+            .expect(200);
+    }
+}
+
+async fn a_lock_set_during_a_registration_is_not_passed_over(backend: Backend) {
+    let server = Server::spawn(backend).await;
+    for _ in 0..8 {
+        let (owner, mut other) = (Person::register(&server).await, Person::new());
+        other.number.clone_from(&owner.number);
+        let session = verified_session(&server, &other.number).await;
+        let lock = owner
+            .request(&server, "PUT", "/v1/accounts/registration_lock")
+            .json(&json!({ "registrationLock": hex(&random::<32>()) }));
+        let register = other.registering(&server).json(&other.registration(&session));
+        let (locked, registered) = tokio::join!(ask(lock), ask(register));
+        let outcome = (locked.status, registered.status);
+        assert!([(204, 423), (401, 200)].contains(&outcome), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_cannot_be_read_does_not_undo_a_registration() {
+    let server = Server::spawn(Backend::Sqlite).await;
+    let old = Person::register(&server).await;
+    let mut socket = old.connect(&server).await;
+    let url = format!("sqlite://{}", server.place().sqlite().display());
+    let mut db = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    sqlx::query("ALTER TABLE usernames RENAME TO elsewhere")
+        .execute(&mut db)
+        .await
+        .unwrap();
+    let mut new = Person::new();
+    new.number.clone_from(&old.number);
+    let account = new.register_on(&server).await;
+    assert_eq!(
+        (&account["reregistration"], &account["usernameHash"]),
+        (&json!(true), &Value::Null)
+    );
+    assert_eq!(socket.close_code().await, Some(4401));
 }
 
 #[tokio::test]

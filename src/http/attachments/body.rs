@@ -35,13 +35,15 @@ pub(super) fn parts(node: &Node, request: Request) -> Parts {
 }
 
 /// The body while it brings at least [`PACE`] bytes in each idle time. The time in which nobody asks for more does not
-/// count: then it is the server that is slow.
+/// count: then it is the server that is slow. However well it gets on, it ends after [`WHOLE`]: a client goes on with the
+/// next request.
 fn paced(node: &Node, extensions: &Extensions, body: Body) -> BoxStream<'static, Result<Bytes, BodyEnd>> {
     let pacing = Pacing {
         body: body.into_data_stream(),
         slot: extensions.get::<ConnectionSlot>().cloned(),
         stop: node.stop.clone(),
         idle: node.attachment_idle,
+        end: Instant::now() + WHOLE,
         waited: Duration::ZERO,
         brought: 0,
     };
@@ -53,6 +55,7 @@ fn paced(node: &Node, extensions: &Extensions, body: Body) -> BoxStream<'static,
             None => None,
         }
     })
+    .fuse()
     .boxed()
 }
 
@@ -61,6 +64,7 @@ struct Pacing {
     slot: Option<ConnectionSlot>,
     stop: CancellationToken,
     idle: Duration,
+    end: Instant,
     waited: Duration,
     brought: usize,
 }
@@ -68,7 +72,8 @@ struct Pacing {
 impl Pacing {
     async fn next(&mut self) -> Option<Result<Bytes, BodyEnd>> {
         let begin = Instant::now();
-        let read = timeout(self.idle.saturating_sub(self.waited), self.body.next());
+        let left = self.end.saturating_duration_since(begin);
+        let read = timeout(left.min(self.idle.saturating_sub(self.waited)), self.body.next());
         let read = tokio::select! {
             read = read => read,
             () = self.stop.cancelled() => return Some(Err(BodyEnd::Stopping)),
@@ -93,3 +98,44 @@ impl Pacing {
 
 /// What has to come, or be taken, in each idle time: half a KiB a second by default.
 pub(super) const PACE: usize = 16 * 1024;
+/// In which 100 MiB come at 30 KiB a second.
+const WHOLE: Duration = Duration::from_secs(60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pacing(piece: usize, every: Duration) -> Pacing {
+        let pieces = stream::repeat_with(move || Bytes::from(vec![0; piece])).then(move |bytes| async move {
+            tokio::time::sleep(every).await;
+            Ok::<_, std::io::Error>(bytes)
+        });
+        Pacing {
+            body: Body::from_stream(pieces).into_data_stream(),
+            slot: None,
+            stop: CancellationToken::new(),
+            idle: Duration::from_secs(30),
+            end: Instant::now() + WHOLE,
+            waited: Duration::ZERO,
+            brought: 0,
+        }
+    }
+
+    async fn pieces(mut pacing: Pacing) -> (usize, Option<BodyEnd>) {
+        let mut count = 0;
+        loop {
+            match pacing.next().await {
+                Some(Ok(_)) => count += 1,
+                other => return (count, other.and_then(Result::err)),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_ends_that_brings_too_little_and_one_that_never_ends() {
+        let trickle = pieces(pacing(1, Duration::from_secs(7))).await;
+        assert_eq!(trickle, (4, Some(BodyEnd::Stalled)));
+        let endless = pieces(pacing(PACE, Duration::from_secs(7))).await;
+        assert_eq!(endless, (3600 / 7, Some(BodyEnd::Stalled)));
+    }
+}

@@ -42,7 +42,12 @@ pub(in crate::http) async fn download(
         return Ok(described(StatusCode::NOT_MODIFIED, &tag));
     }
     let length = found.length();
-    let (status, part) = match part(&headers, &tag, length) {
+    // A range is one of what is sent, and with HEAD nothing is.
+    let part = match method {
+        Method::HEAD => Wanted::Whole,
+        _ => part(&headers, &tag, length),
+    };
+    let (status, part) = match part {
         Wanted::Whole => (StatusCode::OK, 0..length),
         Wanted::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
         Wanted::Unsatisfiable => {
@@ -119,11 +124,12 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// A body that ends, too early, when nobody takes of it for the idle time. Nothing is read ahead but the piece that waits.
+/// A body that ends, too early, when nobody takes of it for the idle time, and when the server stops: a client goes on from
+/// there with another one. Nothing is read ahead but the piece that waits.
 fn pumped(node: &Node, mut chunks: Chunks) -> Body {
     let (sender, receiver) = mpsc::channel::<Result<Bytes, BlobError>>(1);
-    let idle: Duration = node.attachment_idle;
-    node.tasks.spawn(async move {
+    let (idle, stop): (Duration, _) = (node.attachment_idle, node.stop.clone());
+    let pump = async move {
         while let Some(chunk) = chunks.next().await {
             let mut bytes = match chunk {
                 Ok(bytes) => bytes,
@@ -141,7 +147,9 @@ fn pumped(node: &Node, mut chunks: Chunks) -> Body {
                 }
             }
         }
-    });
+    };
+    // The body that has lost its other end ends before its length, which is an error to whoever reads it.
+    node.tasks.spawn(async move { stop.run_until_cancelled(pump).await });
     Body::from_stream(stream::unfold(receiver, async |mut receiver| {
         Some((receiver.recv().await?, receiver))
     }))

@@ -49,6 +49,7 @@ pub(in crate::http) async fn put(
             if announced.is_some_and(|announced| announced != bytes) {
                 return Err(CONTENT_RANGE_MALFORMED);
             }
+            // A body that comes in chunks ends where the header says, or is refused.
             Incoming {
                 at: range.start,
                 length: whole,

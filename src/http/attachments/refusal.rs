@@ -26,6 +26,10 @@ impl From<Refused> for ApiError {
             ),
             Refused::Longer => Self::unprocessable("upload_longer", "more bytes came than the upload was said to have"),
             Refused::TooManyParts => Self::unprocessable("upload_parts", "the upload has too many small parts"),
+            Refused::ChecksumWithoutLength => Self::bad_request(
+                "upload_length",
+                "with a checksum, say how long the upload is: Upload-Length",
+            ),
             Refused::Checksum => match StatusCode::from_u16(460) {
                 Ok(status) => Self::new(status, "upload_checksum", "the bytes are not those of the checksum"),
                 Err(_) => Self::unprocessable("upload_checksum", "the bytes are not those of the checksum"),
@@ -35,12 +39,11 @@ impl From<Refused> for ApiError {
                 "this account writes to as many uploads as it may at once",
                 BUSY_SECS,
             ),
-            Refused::PlacesTaken => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "uploads_busy",
-                "too many uploads at once, try again",
-            )
-            .after(BUSY_SECS),
+            Refused::PlacesTaken => busy("uploads_busy", "too many uploads at once, try again"),
+            Refused::Body(BodyEnd::Displaced) => {
+                busy("uploads_busy", "too many uploads at once, go on when others are done")
+            }
+            Refused::DownloadsTaken => busy("downloads_busy", "too many downloads at once, try again"),
             Refused::Body(BodyEnd::Cut) => Self::bad_request("body_incomplete", "the body did not arrive whole"),
             Refused::Body(BodyEnd::Stalled) => Self::new(
                 StatusCode::REQUEST_TIMEOUT,
@@ -57,6 +60,10 @@ impl From<Refused> for ApiError {
             Refused::Blobs(error) => Self::unavailable(error.to_string()),
         }
     }
+}
+
+fn busy(code: &'static str, message: &'static str) -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, message).after(BUSY_SECS)
 }
 
 const fn conflict(code: &'static str, message: &'static str) -> ApiError {

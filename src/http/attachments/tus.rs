@@ -7,8 +7,8 @@ use axum::http::header::{CACHE_CONTROL, LOCATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-use crate::attachments::tus::{CHECKSUMS, EXTENSIONS, HeadersRefused, UploadHeaders, VERSION, parse};
-use crate::attachments::{Incoming, Progress};
+use crate::attachments::tus::{EXTENSIONS, HeadersRefused, UploadHeaders, VERSION, parse};
+use crate::attachments::{Checksum, Incoming, Progress};
 use crate::domain::Timestamp;
 use crate::http::error::ApiError;
 use crate::http::extract::PathParams;
@@ -24,7 +24,7 @@ pub(in crate::http) async fn options(State(node): State<AppState>) -> Response {
     let headers = answer.headers_mut();
     headers.insert(TUS_VERSION, HeaderValue::from_static(VERSION));
     headers.insert(TUS_EXTENSION, HeaderValue::from_static(EXTENSIONS));
-    headers.insert(TUS_CHECKSUM_ALGORITHM, HeaderValue::from_static(CHECKSUMS));
+    headers.insert(TUS_CHECKSUM_ALGORITHM, HeaderValue::from_static(Checksum::KINDS));
     headers.insert(TUS_MAX_SIZE, HeaderValue::from(node.attachments.limits().max_bytes));
     answer
 }
@@ -48,16 +48,19 @@ async fn try_create(node: &AppState, origin: &str, request: Request) -> Result<R
             "give Upload-Length, or Upload-Defer-Length: 1",
         ));
     }
+    let mut part = said.carries_bytes.then_some(Incoming {
+        at: 0,
+        length: said.length,
+        announced: request.announced,
+        checksum: said.checksum,
+        body: request.body,
+    });
+    if let Some(part) = &mut part {
+        part.may_open().await?;
+    }
     let mut progress = node.attachments.open(&capability, said.length).await?;
     let location = format!("{origin}{UPLOADS}/{}", capability.key);
-    if said.carries_bytes {
-        let part = Incoming {
-            at: 0,
-            length: said.length,
-            announced: request.announced,
-            checksum: said.checksum,
-            body: request.body,
-        };
+    if let Some(part) = part {
         progress = write(node, capability, part).await?;
     }
     let mut answer = StatusCode::CREATED.into_response();
@@ -151,7 +154,7 @@ fn said(headers: &HeaderMap) -> Result<UploadHeaders, ApiError> {
             "say Tus-Resumable: 1.0.0",
         ),
         HeadersRefused::Malformed => ApiError::bad_request("upload_headers", "a header of the upload is malformed"),
-        HeadersRefused::ChecksumKind => ApiError::bad_request("upload_headers", "checksums are sha256"),
+        HeadersRefused::ChecksumKind => ApiError::bad_request("upload_headers", "checksums are sha1 or sha256"),
     })
 }
 

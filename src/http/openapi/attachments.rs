@@ -57,7 +57,8 @@ pub(super) fn describe(api: &mut Api) {
         .done(304, "It is what has that tag")
         .refuses(400, &["attachment_key"])
         .refuses(416, &["range"])
-        .with_header(416, "content-range", text());
+        .with_header(416, "content-range", text())
+        .refuses(503, &["downloads_busy"]);
 }
 
 fn describe_tus(api: &mut Api) {
@@ -71,7 +72,7 @@ fn describe_tus(api: &mut Api) {
         .takes_bytes(OFFSET_BYTES, "The first bytes, if there are any")
         .done(201, "It is open; Location says where")
         .with_header(201, "location", text())
-        .refuses(400, &["host", "upload_length"])
+        .refuses(400, &["host"])
         .refuses(405, &["method_not_allowed"])));
 
     tus(api
@@ -89,7 +90,7 @@ fn describe_tus(api: &mut Api) {
         .header::<String>(
             "Upload-Checksum",
             false,
-            "sha256, and the SHA-256 of these bytes in base64",
+            "sha1 or sha256, and that of these bytes in base64. The length of the upload has to be known",
         )
         .takes_bytes(OFFSET_BYTES, "The bytes")
         .done(204, "They are there")
@@ -114,7 +115,7 @@ fn tus(describing: Describing<'_>) -> Describing<'_> {
 /// What every request that writes has in common.
 fn writes(describing: Describing<'_>) -> Describing<'_> {
     describing
-        .refuses(400, &["attachment_key", "body_incomplete"])
+        .refuses(400, &["attachment_key", "body_incomplete", "upload_length"])
         .refuses(404, &["not_found"])
         .refuses(408, &["upload_stalled"])
         .refuses(409, &["upload_offset", "upload_overtaken"])

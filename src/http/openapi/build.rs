@@ -4,13 +4,15 @@
 //! refusals that follow from them. Field names, and which fields must be there, come from the types that are read and
 //! written. The rest is said by hand in the files beside this one, and held against real answers by the tests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use crate::http::routes::{Access, ROUTES, Route, Service};
+use crate::http::routes::{Access, ROUTES, Service};
+
+use super::operation::{Answer, JSON, Operation};
 
 /// The document as it grows.
 pub(super) struct Api {
@@ -18,30 +20,6 @@ pub(super) struct Api {
     written: SchemaGenerator,
     operations: Vec<Operation>,
     tag: &'static str,
-}
-
-/// What is said of one method of one path.
-struct Operation {
-    method: &'static str,
-    path: &'static str,
-    tag: &'static str,
-    summary: &'static str,
-    route: Option<&'static Route>,
-    parameters: Vec<Value>,
-    body: Option<Value>,
-    answers: BTreeMap<u16, Answer>,
-}
-
-/// What can come under one status.
-#[derive(Default)]
-struct Answer {
-    when: Vec<&'static str>,
-    /// It can come without a body.
-    empty: bool,
-    codes: BTreeSet<&'static str>,
-    /// Content type and schema.
-    bodies: Vec<(&'static str, Value)>,
-    headers: BTreeMap<&'static str, Value>,
 }
 
 /// One route, as more is said of it.
@@ -246,95 +224,6 @@ impl Describing<'_> {
     }
 }
 
-impl Operation {
-    fn into_value(self) -> Value {
-        let answers: Map<String, Value> = self
-            .answers
-            .into_iter()
-            .map(|(status, answer)| (status.to_string(), answer.into_value(self.method == "head")))
-            .collect();
-        let mut value = json!({
-            "operationId": format!("{} {}", self.method, self.path),
-            "tags": [self.tag],
-            "summary": self.summary,
-            "security": self.route.map_or(json!([]), |route| security(route.access)),
-            "responses": answers,
-        });
-        if !self.parameters.is_empty() {
-            value["parameters"] = self.parameters.into();
-        }
-        if let Some(body) = self.body {
-            value["requestBody"] = body;
-        }
-        if let Some(route) = self.route {
-            value["x-max-body-bytes"] = route.max_body.into();
-            value["x-access"] = format!("{:?}", route.access).into();
-            value["x-service"] = format!("{:?}", route.service).into();
-        }
-        value
-    }
-}
-
-impl Answer {
-    fn header(&mut self, name: &'static str, schema: Value) {
-        self.headers.insert(name, json!({ "schema": schema }));
-    }
-
-    /// Answers to HEAD have no bodies, whatever they say.
-    fn into_value(mut self, head: bool) -> Value {
-        if !self.codes.is_empty() {
-            let schema = json!({
-                "type": "object",
-                "required": ["code", "message"],
-                "properties": { "code": { "enum": self.codes }, "message": { "type": "string" } },
-            });
-            self.bodies.push((JSON, schema));
-        }
-        let mut content: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
-        for (content_type, schema) in self.bodies {
-            content.entry(content_type).or_default().push(schema);
-        }
-        let content: Map<String, Value> = content
-            .into_iter()
-            .map(|(content_type, mut schemas)| {
-                let schema = match schemas.len() {
-                    1 => schemas.remove(0),
-                    _ => json!({ "anyOf": schemas }),
-                };
-                (content_type.to_owned(), json!({ "schema": schema }))
-            })
-            .collect();
-        if self.when.is_empty() {
-            self.when.push("Refused");
-        }
-        self.headers.insert(
-            "x-signal-timestamp",
-            json!({ "schema": { "type": "integer", "minimum": 0 } }),
-        );
-        let mut value = json!({ "description": self.when.join("; "), "headers": self.headers });
-        if !content.is_empty() && !head {
-            value["content"] = content.into();
-            if self.empty {
-                // What is described is a body, if there is one: the document's format has no word for it.
-                value["x-may-be-empty"] = true.into();
-            }
-        }
-        value
-    }
-}
-
-fn security(access: Access) -> Value {
-    match access {
-        Access::Anyone | Access::Anonymous => json!([]),
-        Access::Number => json!([{ "number": [] }]),
-        Access::LinkToken => json!([{ "newDevice": [] }]),
-        Access::Device | Access::Primary => json!([{ "device": [] }]),
-        Access::DeviceOrAccessKey => json!([{ "device": [] }, { "accessKey": [] }]),
-        Access::UploadForm => json!([{ "uploadForm": [] }]),
-        Access::AccessKeys => json!([{ "accessKey": [] }]),
-    }
-}
-
 /// A query cannot say null: an option is left out.
 fn without_null(schema: &Value) -> Value {
     let mut schema = schema.clone();
@@ -352,5 +241,3 @@ fn without_null(schema: &Value) -> Value {
     }
     schema
 }
-
-const JSON: &str = "application/json";

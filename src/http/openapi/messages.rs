@@ -61,7 +61,7 @@ pub(super) fn describe(api: &mut Api) {
     .refuses(404, &["not_found"])
     .answers::<Vec<RecipientMismatchOut<MismatchedDevicesOut>>>(409, "Other devices than the accounts have")
     .answers::<Vec<RecipientMismatchOut<StaleDevicesOut>>>(410, "Sessions with earlier registrations")
-    .refuses(413, &["content_too_large"])
+    .refuses(413, &["content_too_large", "fan_out_too_large"])
     .refuses(415, &["content_type"])
     .refuses(422, &["too_many_recipients"]);
 

@@ -11,6 +11,7 @@ mod calling;
 mod devices;
 mod keys;
 mod messages;
+mod operation;
 mod profiles;
 mod registration;
 mod service;

@@ -18,6 +18,8 @@ use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use crate::domain::Day;
+use crate::http::seen;
 use crate::http::state::AppState;
 use crate::http::transport::Transport;
 use crate::relay::bell::Dismissal;
@@ -47,6 +49,8 @@ pub(super) struct Driver {
     /// Since when the socket has not taken what there was for it.
     blocked: Option<Instant>,
     look_at_clock: Pin<Box<Sleep>>,
+    /// The day that was kept of a device without deliveries, which no presence table knows.
+    seen: Day,
 }
 
 /// What the loop does outside of polling.
@@ -62,6 +66,7 @@ impl Driver {
         tunnel: Tunnel,
         delivery: Option<Delivery>,
     ) -> Self {
+        let seen = node.clock.now().day();
         Self {
             node,
             socket,
@@ -75,6 +80,7 @@ impl Driver {
             asked: None,
             blocked: None,
             look_at_clock: Box::pin(tokio::time::sleep(LOOK_AT_CLOCK)),
+            seen,
         }
     }
 
@@ -269,10 +275,15 @@ impl Driver {
     /// Whether the socket's device is certain to be gone; a storage that does not answer is no proof.
     // By unique reference: futures that are being answered are not shared between threads.
     async fn credentials_are_dead(&mut self) -> bool {
-        match self.tunnel.principal() {
-            Some(device) => matches!(self.node.authenticator.still_valid(device).await, Ok(false)),
-            None => false,
+        let Some(device) = self.tunnel.principal() else {
+            return false;
+        };
+        let today = self.node.clock.now().day();
+        if today > self.seen {
+            self.seen = today;
+            seen::by_request(&self.node, device);
         }
+        matches!(self.node.authenticator.still_valid(device).await, Ok(false))
     }
 
     /// Answers what the client has asked already.

@@ -109,7 +109,8 @@ async fn open(
     origin: Option<Arc<str>>,
     upgrade: Upgrade,
 ) -> Option<Driver> {
-    let socket = upgrade.open(websocket_config(node.sockets.max_message)).await?;
+    let config = websocket_config(node.sockets.max_message);
+    let socket = upgrade.open(config, &node.stop).await?;
     let (device, inherited) = match principal {
         Principal::Anonymous => (None, None),
         Principal::Registering(header) => (None, Some(header)),

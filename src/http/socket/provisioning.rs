@@ -41,7 +41,7 @@ pub(in crate::http) async fn open(
     let waiting = node.provisioning.wait().ok_or(FULL)?;
     let tasks = node.tasks.clone();
     tasks.spawn(async move {
-        if let Some(socket) = upgrade.open(websocket_config(MAX_MESSAGE)).await {
+        if let Some(socket) = upgrade.open(websocket_config(MAX_MESSAGE), &node.stop).await {
             let conversation = Conversation {
                 node,
                 socket,

@@ -14,6 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_util::sync::CancellationToken;
 
 use crate::http::error::ApiError;
 use crate::http::extract::Tunnelled;
@@ -68,9 +69,16 @@ pub(super) fn accept(request: &mut Request) -> Result<Accepted, ApiError> {
 
 impl Upgrade {
     /// The socket; `None` if the peer went away before the answer reached it, or has not taken what there was for it
-    /// before: a place is for a socket, and keeps the connection's clock from ending it.
-    pub(super) async fn open(self, config: WebSocketConfig) -> Option<WebSocketStream<Transport>> {
-        let upgraded = tokio::time::timeout(PATIENCE, self.0).await.ok()?;
+    /// before: a place is for a socket, and keeps the connection's clock from ending it. `stop` ends the waiting, too.
+    pub(super) async fn open(
+        self,
+        config: WebSocketConfig,
+        stop: &CancellationToken,
+    ) -> Option<WebSocketStream<Transport>> {
+        let upgraded = stop
+            .run_until_cancelled(tokio::time::timeout(PATIENCE, self.0))
+            .await?
+            .ok()?;
         let (transport, read) = Transport::upgraded(upgraded.ok()?);
         let socket = WebSocketStream::from_partially_read(transport, read.to_vec(), Role::Server, Some(config));
         Some(socket.await)

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::fixtures::{aci, register, registration};
+use super::fixtures::{aci, actor, register};
 use crate::domain::{
-    DataCursor, DataEntry, DataKey, DataLimits, DataPage, DataWrite, MAX_REMEMBERED_DELETIONS, QueueLimits, Revision,
-    Written,
+    Actor, DataCursor, DataEntry, DataKey, DataLimits, DataPage, DataWrite, MAX_REMEMBERED_DELETIONS, QueueLimits,
+    Revision, Written,
 };
 use crate::storage::AccountDataStore;
 use crate::storage::testing::{ROOMY, TestDatabase};
@@ -31,6 +31,11 @@ async fn data(database: &TestDatabase) -> Data {
     register(database, 1, 1001).await;
     register(database, 2, 1002).await;
     database.storage().account_data
+}
+
+/// The account's primary, as [`data`] registered it.
+fn by(account: u8) -> Actor {
+    actor(account, 1000 + i64::from(account))
 }
 
 fn key(n: u16) -> DataKey {
@@ -64,7 +69,7 @@ fn conflict(n: u16, version: i64) -> Written {
 }
 
 async fn write(data: &Data, account: u8, writes: &[DataWrite]) -> Written {
-    data.write(aci(account), writes, ROOM).await.unwrap()
+    data.write(&by(account), writes, ROOM).await.unwrap()
 }
 
 async fn value(data: &Data, account: u8, n: u16) -> Option<(i64, Vec<u8>)> {
@@ -259,7 +264,7 @@ pub(crate) async fn keys_and_bytes_are_limited(database: &TestDatabase) {
         keys: 3,
         total_bytes: 10,
     };
-    let write = async |writes: &[DataWrite]| data.write(aci(1), writes, limits).await.unwrap();
+    let write = async |writes: &[DataWrite]| data.write(&by(1), writes, limits).await.unwrap();
     assert_eq!(write(&[put(1, 0, b"1234"), put(2, 0, b"123456")]).await, at([1, 2]));
     assert_eq!(write(&[put(3, 0, b"1")]).await, Written::QuotaExceeded);
     assert_eq!(write(&[put(1, 1, b"12345")]).await, Written::QuotaExceeded);
@@ -273,9 +278,9 @@ pub(crate) async fn keys_and_bytes_are_limited(database: &TestDatabase) {
         keys: 1,
         total_bytes: 1,
     };
-    assert_eq!(data.write(aci(1), &[delete(4, 6)], lower).await.unwrap(), at([7]));
+    assert_eq!(data.write(&by(1), &[delete(4, 6)], lower).await.unwrap(), at([7]));
     assert_eq!(
-        data.write(aci(1), &[put(1, 4, b"2")], lower).await.unwrap(),
+        data.write(&by(1), &[put(1, 4, b"2")], lower).await.unwrap(),
         Written::QuotaExceeded
     );
 }
@@ -328,7 +333,7 @@ pub(crate) async fn many_writers_do_not_exceed_the_limits_together(database: &Te
     for n in 0..20 {
         let data = database.another().await.account_data;
         tasks.push(tokio::spawn(async move {
-            data.write(aci(1), &[put(n, 0, &[0; 200])], limits).await.unwrap()
+            data.write(&by(1), &[put(n, 0, &[0; 200])], limits).await.unwrap()
         }));
     }
     let mut written = 0;
@@ -352,9 +357,9 @@ pub(crate) async fn entries_go_with_their_account(database: &TestDatabase) {
     write(&data, 1, &[delete(1, 1)]).await;
     let accounts = database.storage().accounts;
     // Registering again is no new account: the owner's keys open it all.
-    accounts.register(&registration(1, 1003)).await.unwrap();
+    register(database, 1, 1003).await;
     assert_eq!(value(&data, 1, 2).await, Some((2, b"b".to_vec())));
-    accounts.delete(aci(1)).await.unwrap();
+    accounts.delete(&actor(1, 1003)).await.unwrap();
     assert_eq!(database.number("SELECT count(*) FROM account_data").await, 0);
     assert_eq!(database.number("SELECT count(*) FROM account_data_counters").await, 0);
     assert_eq!(write(&data, 1, &[put(1, 0, b"a")]).await, Written::UnknownAccount);
@@ -363,17 +368,29 @@ pub(crate) async fn entries_go_with_their_account(database: &TestDatabase) {
 pub(crate) async fn an_account_that_goes_meanwhile_leaves_no_entries(database: &TestDatabase) {
     for round in 0..10_i64 {
         register(database, 1, 2000 + round).await;
+        let by = actor(1, 2000 + round);
         let (writer, deleter) = (database.another().await.account_data, database.another().await.accounts);
         let writing = tokio::spawn(async move {
             for n in 0..20 {
-                match write(&writer, 1, &[put(n, 0, b"x")]).await {
+                match writer.write(&by, &[put(n, 0, b"x")], ROOM).await.unwrap() {
                     Written::At(_) => {}
                     refused => return assert_eq!(refused, Written::UnknownAccount),
                 }
             }
         });
-        deleter.delete(aci(1)).await.unwrap();
+        deleter.delete(&by).await.unwrap();
         writing.await.unwrap();
         assert_eq!(database.number("SELECT count(*) FROM account_data").await, 0);
     }
+}
+
+pub(crate) async fn a_replaced_device_writes_no_entry(database: &TestDatabase) {
+    let data = data(database).await;
+    write(&data, 1, &[put(1, 0, b"a")]).await;
+    register(database, 1, 1003).await;
+    for late in [put(1, 1, b"b"), delete(1, 1), put(2, 0, b"b")] {
+        assert_eq!(write(&data, 1, &[late]).await, Written::UnknownAccount);
+    }
+    assert_eq!(value(&data, 1, 1).await, Some((1, b"a".to_vec())));
+    assert_eq!(value(&data, 1, 2).await, None);
 }

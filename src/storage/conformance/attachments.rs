@@ -26,6 +26,7 @@ const BUDGET: Budget = Budget {
     bucket: QuotaBucket([9; 16]),
     day: TODAY,
     limit: 1_000,
+    least: 0,
 };
 
 fn name(n: u8) -> AttachmentName {
@@ -37,7 +38,6 @@ fn new(n: u8, length: Option<u64>) -> NewUpload {
         name: name(n),
         length,
         paid: 0,
-        least: 0,
         budget: BUDGET,
         times: TIMES,
     }
@@ -236,7 +236,7 @@ pub(crate) async fn an_upload_is_taken_from_the_budget_once(database: &TestDatab
             .await
     };
     let least = NewUpload {
-        least: 100,
+        budget: Budget { least: 100, ..BUDGET },
         ..new(1, None)
     };
     store.open(&least).await.unwrap();
@@ -265,7 +265,7 @@ pub(crate) async fn what_the_budget_does_not_allow_changes_nothing(database: &Te
     let store = database.storage().attachments;
     store.reserve(&BUDGET, 950).await.unwrap();
     let costly = NewUpload {
-        least: 51,
+        budget: Budget { least: 51, ..BUDGET },
         ..new(1, None)
     };
     assert_eq!(store.open(&costly).await.unwrap(), Opened::OverBudget);
@@ -280,6 +280,66 @@ pub(crate) async fn what_the_budget_does_not_allow_changes_nothing(database: &Te
         append(&store, 1, first, &[segment(0, 50)]).await,
         Appended::At(_)
     ));
+}
+
+pub(crate) async fn however_small_its_segments_are_an_upload_pays_for_each(database: &TestDatabase) {
+    let store = database.storage().attachments;
+    let budget = Budget { least: 300, ..BUDGET };
+    store.open(&NewUpload { budget, ..new(1, None) }).await.unwrap();
+    let turn = writing(&store, 1, 0, None).await;
+    let append = async |start| {
+        let segments = [segment(start, 1)];
+        store.append(&name(1), turn, &segments, &budget, &TIMES).await.unwrap()
+    };
+    for start in 0..3 {
+        assert_eq!(append(start).await, Appended::At(open_at(None, start + 1)));
+    }
+    assert_eq!(database.number("SELECT max(bytes) FROM attachment_budgets").await, 900);
+    assert_eq!(append(3).await, Appended::OverBudget);
+    assert_eq!(database.number("SELECT count(*) FROM attachment_segments").await, 3);
+    // None at all costs nothing, and keeps the upload open for longer.
+    let later = UploadTimes {
+        drop_at: Timestamp(TIMES.drop_at.0 + 500),
+        ..TIMES
+    };
+    let renewed = store.append(&name(1), turn, &[], &budget, &later).await.unwrap();
+    assert!(matches!(renewed, Appended::At(upload) if upload.drop_at == Some(later.drop_at)));
+    assert_eq!(database.number("SELECT max(bytes) FROM attachment_budgets").await, 900);
+}
+
+pub(crate) async fn the_first_realm_stays(database: &TestDatabase) {
+    let store = database.storage().attachments;
+    assert_eq!(store.realm([1; 16]).await.unwrap(), [1; 16]);
+    let other = database.another().await.attachments;
+    assert_eq!(other.realm([2; 16]).await.unwrap(), [1; 16]);
+}
+
+pub(crate) async fn what_is_retired_is_gone_and_never_comes(database: &TestDatabase) {
+    let store = database.storage().attachments;
+    complete(&store, 1).await;
+    store.open(&new(2, Some(10))).await.unwrap();
+    let turn_of_it = writing(&store, 2, 0, None).await;
+    append(&store, 2, turn_of_it, &[segment(0, 5)]).await;
+    complete(&store, 4).await;
+    for _ in 0..2 {
+        store.retire(&[name(3), name(1), name(2)], NOW).await.unwrap();
+    }
+    store.retire(&[], NOW).await.unwrap();
+    assert_eq!(store.find_attachment(&name(1), TODAY).await.unwrap(), None);
+    assert_eq!(
+        append(&store, 2, turn_of_it, &[segment(5, 5)]).await,
+        Appended::Overtaken
+    );
+    assert_eq!(store.open(&new(3, Some(1))).await.unwrap(), Opened::Gone);
+    assert_eq!(store.uncleared(None, 10).await.unwrap(), [name(1), name(2)]);
+    assert!(store.find_attachment(&name(4), TODAY).await.unwrap().is_some());
+    assert_eq!(database.number("SELECT count(*) FROM attachment_segments").await, 1);
+    let day = TODAY.plus(REMOVED_DAYS);
+    assert_eq!(
+        store.forget(day, 10).await.unwrap(),
+        2,
+        "the one that never was, and the budget"
+    );
 }
 
 pub(crate) async fn too_many_segments_are_an_answer(database: &TestDatabase) {
@@ -357,16 +417,15 @@ pub(crate) async fn what_was_removed_is_cleared_and_forgotten(database: &TestDat
     assert!(!store.remove(&name(9), NOW).await.unwrap());
     assert_eq!(store.find_attachment(&name(1), TODAY).await.unwrap(), None);
     assert!(store.remove(&name(2), NOW).await.unwrap());
-    assert_eq!(store.uncleared(1).await.unwrap().len(), 1);
-    let mut uncleared = store.uncleared(10).await.unwrap();
-    uncleared.sort();
-    assert_eq!(uncleared, [name(1), name(2)]);
+    assert_eq!(store.uncleared(None, 1).await.unwrap(), [name(1)]);
+    assert_eq!(store.uncleared(Some(name(1)), 10).await.unwrap(), [name(2)]);
+    assert_eq!(store.uncleared(None, 10).await.unwrap(), [name(1), name(2)]);
     let mut known = store.known(&[name(1), name(2), name(3), name(4)]).await.unwrap();
     known.sort();
     assert_eq!(known, [name(1), name(2), name(3)]);
     // What is complete is not marked by mistake.
     store.cleared(&[name(1), name(3)]).await.unwrap();
-    assert_eq!(store.uncleared(10).await.unwrap(), [name(2)]);
+    assert_eq!(store.uncleared(None, 10).await.unwrap(), [name(2)]);
     assert_eq!(store.known(&[name(1), name(3)]).await.unwrap(), [name(3)]);
     let day = TODAY.plus(REMOVED_DAYS);
     assert_eq!(store.forget(day.plus(-1), 10).await.unwrap(), 0);

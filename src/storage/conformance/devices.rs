@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fixtures::{
-    aci, actor, add_second_device, device_link, ec_key, linked, offer, register, registration, signed_keys,
+    aci, actor, add_second_device, device_link, ec_key, linked, linked_actor, offer, register, registration,
+    signed_keys, start_over,
 };
 use crate::domain::{
     Account, Actor, Batch, Capabilities, Copy, Day, Delivery, DeviceId, DeviceLink, DeviceName, Enqueued, IdentityKind,
@@ -202,7 +203,7 @@ pub(crate) async fn registering_again_withdraws_offers_and_drops_linked_devices(
         .await
         .unwrap();
     let open = offer_again(database, 7, 1_000).await;
-    let registered = storage.accounts.register(&registration(1, 1003)).await.unwrap();
+    let registered = start_over(&*storage.accounts, registration(1, 1003)).await;
     assert!(matches!(registered, Registered::Again { dropped, .. } if dropped.len() == 2));
     let link = DeviceLink {
         offer: open,
@@ -218,13 +219,14 @@ pub(crate) async fn registering_again_withdraws_offers_and_drops_linked_devices(
 
 pub(crate) async fn removing_a_device_under_fire_leaves_nothing(database: &TestDatabase) {
     register(database, 1, 1001).await;
-    let second = add_second_device(database).await;
+    add_second_device(database).await;
+    let second = linked_actor(1, 2, 1002);
     let storage = database.storage();
     let upload = KeyUpload {
         one_time: vec![ec_key(1)],
         ..KeyUpload::default()
     };
-    assert!(storage.keys.publish(second, IdentityKind::Aci, &upload).await.unwrap());
+    assert!(storage.keys.publish(&second, IdentityKind::Aci, &upload).await.unwrap());
     let mut senders = Vec::new();
     for _ in 0..4 {
         let queue = database.another().await.queue;

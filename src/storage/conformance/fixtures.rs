@@ -7,15 +7,17 @@ use uuid::Uuid;
 
 use crate::domain::{
     Account, Actor, Capabilities, CreatedAt, Day, Device, DeviceId, DeviceLink, DeviceName, LinkOffer, LinkTokenHash,
-    Linked, MailboxId, NumberHash, ProtocolAddress, Registration, RegistrationId, Sealed, SecretVerifier, ServiceId,
-    SignedKeys, Timestamp, UnidentifiedAccess,
+    Linked, MailboxId, NumberHash, ProtocolAddress, Registered, Registration, RegistrationId, Sealed, SecretVerifier,
+    ServiceId, SignedKeys, Timestamp, UnidentifiedAccess,
 };
-use crate::storage::Storage;
 use crate::storage::testing::TestDatabase;
+use crate::storage::{AccountStore, Storage};
 
 /// The registration of account `n` with number `n`. Each call of one `n` differs in nothing; `mailbox` names its queue.
 pub(crate) fn registration(n: u8, mailbox: i64) -> Registration {
     Registration {
+        session: None,
+        replaces: None,
         number: NumberHash([n; 32]),
         aci: aci(n),
         pni: pni(n),
@@ -72,15 +74,27 @@ pub(crate) fn device(n: u8, mailbox: i64) -> Device {
     }
 }
 
-/// Registers account `n` with that mailbox.
+/// Registers account `n` with that mailbox, or starts it over.
 pub(crate) async fn register(database: &TestDatabase, n: u8, mailbox: i64) -> ProtocolAddress {
-    database
-        .storage()
-        .accounts
-        .register(&registration(n, mailbox))
-        .await
-        .unwrap();
+    start_over(&*database.storage().accounts, registration(n, mailbox)).await;
     primary(n)
+}
+
+/// Registers, over whatever account the number has then.
+pub(crate) async fn start_over(accounts: &dyn AccountStore, mut registration: Registration) -> Registered {
+    loop {
+        registration.replaces = None;
+        if let Some(aci) = accounts.find_by_number(&registration.number).await.unwrap()
+            && let Some(account) = accounts.find(&ServiceId::Aci(aci)).await.unwrap()
+        {
+            registration.aci = aci;
+            registration.replaces = account.checked();
+        }
+        match accounts.register(&registration, Timestamp(0)).await.unwrap() {
+            Registered::Changed => {}
+            registered => return registered,
+        }
+    }
 }
 
 /// Links device 2 to account 1, with mailbox 1002.
@@ -129,6 +143,14 @@ pub(crate) fn device_link(n: u8, id: u64, mailbox: i64) -> DeviceLink {
         pni_keys: signed_keys(n, 301),
         max_devices: 6,
         remembered_until: Timestamp(100_000),
+    }
+}
+
+/// The device that [`device_link`] links.
+pub(crate) fn linked_actor(n: u8, id: u64, mailbox: i64) -> Actor {
+    Actor {
+        address: linked(n, id),
+        mailbox: MailboxId(mailbox),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::fixtures::{
-    aci, add_second_device, ec_key, identity, kyber_key, primary, register, signed_key, signed_keys,
+    aci, actor, add_second_device, ec_key, identity, kyber_key, linked_actor, register, signed_key, signed_keys,
 };
 use crate::domain::{
     BundleSelector, DeviceId, IdentityKind, KeyCount, KeyUpload, KyberSource, PreKeyBundle, ProtocolAddress,
@@ -49,8 +49,12 @@ async fn count(keys: &Keys, address: ProtocolAddress, kind: IdentityKind) -> (u3
 
 pub(crate) async fn publishing_replaces_whole_sets(database: &TestDatabase) {
     let (keys, address) = keys(database).await;
-    assert!(keys.publish(address, ACI, &upload(1..=100, 1..=100)).await.unwrap());
-    assert!(keys.publish(address, ACI, &upload([7, 5], [9])).await.unwrap());
+    assert!(
+        keys.publish(&actor(1, 1001), ACI, &upload(1..=100, 1..=100))
+            .await
+            .unwrap()
+    );
+    assert!(keys.publish(&actor(1, 1001), ACI, &upload([7, 5], [9])).await.unwrap());
     assert_eq!(count(&keys, address, ACI).await, (2, 1));
     let bundle = take(&keys, ACI).await;
     assert!(bundle.one_time == Some(ec_key(7)) && bundle.kyber == kyber_key(9, 9));
@@ -58,10 +62,10 @@ pub(crate) async fn publishing_replaces_whole_sets(database: &TestDatabase) {
 
 pub(crate) async fn publishing_leaves_what_is_absent(database: &TestDatabase) {
     let (keys, address) = keys(database).await;
-    keys.publish(address, ACI, &upload([1, 2], [3])).await.unwrap();
-    keys.publish(address, ACI, &upload([], [4, 5])).await.unwrap();
+    keys.publish(&actor(1, 1001), ACI, &upload([1, 2], [3])).await.unwrap();
+    keys.publish(&actor(1, 1001), ACI, &upload([], [4, 5])).await.unwrap();
     assert_eq!(count(&keys, address, ACI).await, (2, 2));
-    keys.publish(address, ACI, &KeyUpload::default()).await.unwrap();
+    keys.publish(&actor(1, 1001), ACI, &KeyUpload::default()).await.unwrap();
     assert_eq!(count(&keys, address, ACI).await, (2, 2));
     assert_eq!(keys.find_signed(address, ACI).await.unwrap(), Some(signed_keys(1, 1)));
 }
@@ -74,28 +78,35 @@ pub(crate) async fn publishing_replaces_signed_keys_one_by_one(database: &TestDa
         signed: Some(expected.signed.clone()),
         ..KeyUpload::default()
     };
-    keys.publish(address, ACI, &signed).await.unwrap();
+    keys.publish(&actor(1, 1001), ACI, &signed).await.unwrap();
     assert_eq!(keys.find_signed(address, ACI).await.unwrap().as_ref(), Some(&expected));
     expected.last_resort = kyber_key(32, 33);
     let last_resort = KeyUpload {
         last_resort: Some(expected.last_resort.clone()),
         ..KeyUpload::default()
     };
-    keys.publish(address, ACI, &last_resort).await.unwrap();
+    keys.publish(&actor(1, 1001), ACI, &last_resort).await.unwrap();
     assert_eq!(keys.find_signed(address, ACI).await.unwrap(), Some(expected));
 }
 
 pub(crate) async fn publishing_for_a_device_that_is_gone_answers_false(database: &TestDatabase) {
-    let (keys, address) = keys(database).await;
-    let second = ProtocolAddress {
-        device_id: DeviceId::new(2).unwrap(),
-        ..address
-    };
-    for nobody in [second, primary(9)] {
-        assert!(!keys.publish(nobody, ACI, &upload([1], [1])).await.unwrap());
-        assert_eq!(count(&keys, nobody, ACI).await, (0, 0));
-        assert_eq!(keys.find_signed(nobody, ACI).await.unwrap(), None);
+    let (keys, _) = keys(database).await;
+    for nobody in [linked_actor(1, 2, 1001), actor(9, 1001)] {
+        assert!(!keys.publish(&nobody, ACI, &upload([1], [1])).await.unwrap());
+        assert_eq!(count(&keys, nobody.address, ACI).await, (0, 0));
+        assert_eq!(keys.find_signed(nobody.address, ACI).await.unwrap(), None);
     }
+}
+
+pub(crate) async fn a_replaced_device_publishes_nothing(database: &TestDatabase) {
+    let (keys, address) = keys(database).await;
+    register(database, 1, 1003).await;
+    let SignedUpload(signed) = SignedUpload::new(5);
+    for old in [signed, upload([1], [1])] {
+        assert!(!keys.publish(&actor(1, 1001), ACI, &old).await.unwrap());
+    }
+    assert_eq!(count(&keys, address, ACI).await, (0, 0));
+    assert_eq!(keys.find_signed(address, ACI).await.unwrap(), Some(signed_keys(1, 1)));
 }
 
 pub(crate) async fn concurrent_uploads_do_not_mix(database: &TestDatabase) {
@@ -106,7 +117,7 @@ pub(crate) async fn concurrent_uploads_do_not_mix(database: &TestDatabase) {
         uploads.push(tokio::spawn(async move {
             let ids = || (0..20 + uploader).map(move |n| uploader * 1_000 + n);
             for _ in 0..5 {
-                assert!(keys.publish(address, ACI, &upload(ids(), ids())).await.unwrap());
+                assert!(keys.publish(&actor(1, 1001), ACI, &upload(ids(), ids())).await.unwrap());
             }
         }));
     }
@@ -126,8 +137,10 @@ pub(crate) async fn concurrent_uploads_do_not_mix(database: &TestDatabase) {
 }
 
 pub(crate) async fn one_time_keys_are_handed_out_in_upload_order(database: &TestDatabase) {
-    let (keys, address) = keys(database).await;
-    keys.publish(address, ACI, &upload([9, 4, 6], [8, 2])).await.unwrap();
+    let (keys, _) = keys(database).await;
+    keys.publish(&actor(1, 1001), ACI, &upload([9, 4, 6], [8, 2]))
+        .await
+        .unwrap();
     let mut order = Vec::new();
     for _ in 0..3 {
         let bundle = take(&keys, ACI).await;
@@ -140,7 +153,7 @@ pub(crate) async fn one_time_keys_are_handed_out_once_under_concurrency(database
     let (keys, address) = keys(database).await;
     // More keys than there are takes of the one sort, fewer of the other: both must come out exactly.
     let takes = TAKERS * TAKES;
-    keys.publish(address, ACI, &upload(0..takes + 10, 0..takes - 10))
+    keys.publish(&actor(1, 1001), ACI, &upload(0..takes + 10, 0..takes - 10))
         .await
         .unwrap();
     let mut takers = Vec::new();
@@ -177,7 +190,7 @@ pub(crate) async fn every_device_gives_a_bundle(database: &TestDatabase) {
     let second = add_second_device(database).await;
     let SignedUpload(signed) = SignedUpload::new(5);
     keys.publish(
-        second,
+        &linked_actor(1, 2, 1002),
         ACI,
         &KeyUpload {
             one_time: vec![ec_key(20)],
@@ -186,7 +199,9 @@ pub(crate) async fn every_device_gives_a_bundle(database: &TestDatabase) {
     )
     .await
     .unwrap();
-    keys.publish(address, ACI, &upload([10, 11], [12])).await.unwrap();
+    keys.publish(&actor(1, 1001), ACI, &upload([10, 11], [12]))
+        .await
+        .unwrap();
     let taken = keys
         .take_bundles(aci(1), ACI, BundleSelector::All)
         .await
@@ -225,8 +240,8 @@ pub(crate) async fn every_device_gives_a_bundle(database: &TestDatabase) {
 }
 
 pub(crate) async fn an_exhausted_device_still_gives_bundles(database: &TestDatabase) {
-    let (keys, address) = keys(database).await;
-    keys.publish(address, ACI, &upload([1], [2])).await.unwrap();
+    let (keys, _) = keys(database).await;
+    keys.publish(&actor(1, 1001), ACI, &upload([1], [2])).await.unwrap();
     assert!(take(&keys, ACI).await.one_time == Some(ec_key(1)));
     let bundle = take(&keys, ACI).await;
     assert!(bundle.one_time.is_none());
@@ -245,7 +260,7 @@ pub(crate) async fn the_last_resort_key_is_never_consumed(database: &TestDatabas
 
 pub(crate) async fn nobody_has_no_bundles(database: &TestDatabase) {
     let (keys, address) = keys(database).await;
-    keys.publish(address, ACI, &upload([1], [2])).await.unwrap();
+    keys.publish(&actor(1, 1001), ACI, &upload([1], [2])).await.unwrap();
     let second = BundleSelector::One(DeviceId::new(2).unwrap());
     assert!(keys.take_bundles(aci(1), ACI, second).await.unwrap().is_none());
     assert!(
@@ -268,7 +283,7 @@ pub(crate) async fn a_device_without_signed_keys_is_left_out(database: &TestData
         one_time: vec![ec_key(20)],
         ..signed
     };
-    keys.publish(second, ACI, &incomplete).await.unwrap();
+    keys.publish(&linked_actor(1, 2, 1002), ACI, &incomplete).await.unwrap();
     assert_eq!(keys.find_signed(second, ACI).await.unwrap(), None);
     let taken = keys
         .take_bundles(aci(1), ACI, BundleSelector::All)
@@ -298,8 +313,8 @@ pub(crate) async fn a_device_without_signed_keys_is_left_out(database: &TestData
 
 pub(crate) async fn the_namespaces_are_separate(database: &TestDatabase) {
     let (keys, address) = keys(database).await;
-    keys.publish(address, ACI, &upload([1], [2])).await.unwrap();
-    keys.publish(address, PNI, &upload([3, 4], [5])).await.unwrap();
+    keys.publish(&actor(1, 1001), ACI, &upload([1], [2])).await.unwrap();
+    keys.publish(&actor(1, 1001), PNI, &upload([3, 4], [5])).await.unwrap();
     assert_eq!(
         (count(&keys, address, ACI).await, count(&keys, address, PNI).await),
         ((1, 1), (2, 1))
@@ -322,8 +337,10 @@ pub(crate) async fn counts_are_per_device(database: &TestDatabase) {
     let (keys, address) = keys(database).await;
     let second = add_second_device(database).await;
     let other = register(database, 2, 2001).await;
-    keys.publish(second, ACI, &upload([1, 2, 3], [])).await.unwrap();
-    keys.publish(other, ACI, &upload([1], [])).await.unwrap();
+    keys.publish(&linked_actor(1, 2, 1002), ACI, &upload([1, 2, 3], []))
+        .await
+        .unwrap();
+    keys.publish(&actor(2, 2001), ACI, &upload([1], [])).await.unwrap();
     assert_eq!(count(&keys, address, ACI).await, (0, 0));
     assert_eq!(count(&keys, second, ACI).await, (3, 0));
     assert_eq!(count(&keys, other, ACI).await, (1, 0));

@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::fixtures::{aci, add_second_device, primary, register, registration};
-use crate::domain::{
-    Aci, Avatar, AvatarChange, MAX_PROFILE_VERSIONS, Profile, ProfileVersion, ProtocolAddress, QueueLimits,
-};
+use super::fixtures::{aci, actor, add_second_device, linked_actor, register};
+use crate::domain::{Aci, Actor, Avatar, AvatarChange, MAX_PROFILE_VERSIONS, Profile, ProfileVersion, QueueLimits};
 use crate::storage::ProfileStore;
 use crate::storage::testing::{ROOMY, TestDatabase};
 
@@ -15,9 +13,9 @@ pub(crate) const LIMITS: QueueLimits = ROOMY;
 
 type Profiles = Arc<dyn ProfileStore>;
 
-async fn profiles(database: &TestDatabase) -> (Profiles, ProtocolAddress) {
-    let address = register(database, 1, 1001).await;
-    (database.storage().profiles, address)
+async fn profiles(database: &TestDatabase) -> (Profiles, Actor) {
+    register(database, 1, 1001).await;
+    (database.storage().profiles, actor(1, 1001))
 }
 
 fn version(n: u8) -> ProfileVersion {
@@ -41,20 +39,22 @@ fn picture(name: &str) -> AvatarChange {
     AvatarChange::Replace(Avatar(name.to_owned()))
 }
 
-async fn publish(profiles: &Profiles, address: ProtocolAddress, n: u8, avatar: &AvatarChange) {
+async fn publish(profiles: &Profiles, by: Actor, n: u8, avatar: &AvatarChange) {
     assert!(
         profiles
-            .publish(address, &version(n), &profile(n), avatar)
+            .publish(&by, &version(n), &profile(n), avatar)
             .await
             .unwrap()
+            .is_some()
     );
 }
 
-async fn try_publish(profiles: &Profiles, address: ProtocolAddress, n: u8) -> bool {
+async fn try_publish(profiles: &Profiles, by: Actor, n: u8) -> bool {
     profiles
-        .publish(address, &version(n), &profile(n), &AvatarChange::Clear)
+        .publish(&by, &version(n), &profile(n), &AvatarChange::Clear)
         .await
         .unwrap()
+        .is_some()
 }
 
 /// The versions up to 20 that are kept.
@@ -69,9 +69,9 @@ async fn kept(profiles: &Profiles, aci: Aci) -> Vec<u8> {
 }
 
 pub(crate) async fn a_profile_is_found_under_its_version_alone(database: &TestDatabase) {
-    let (profiles, address) = profiles(database).await;
+    let (profiles, by) = profiles(database).await;
     register(database, 2, 2001).await;
-    publish(&profiles, address, 1, &picture("one")).await;
+    publish(&profiles, by, 1, &picture("one")).await;
     let expected = Profile {
         avatar: Some(Avatar("one".to_owned())),
         ..profile(1)
@@ -83,8 +83,8 @@ pub(crate) async fn a_profile_is_found_under_its_version_alone(database: &TestDa
 }
 
 pub(crate) async fn writing_a_version_again_replaces_all_of_it(database: &TestDatabase) {
-    let (profiles, address) = profiles(database).await;
-    publish(&profiles, address, 1, &AvatarChange::Clear).await;
+    let (profiles, by) = profiles(database).await;
+    publish(&profiles, by, 1, &AvatarChange::Clear).await;
     let bare = Profile {
         about: None,
         about_emoji: None,
@@ -93,28 +93,26 @@ pub(crate) async fn writing_a_version_again_replaces_all_of_it(database: &TestDa
         name: vec![9; 285].into(),
         ..profile(9)
     };
-    let written = profiles
-        .publish(address, &version(1), &bare, &AvatarChange::Clear)
-        .await;
-    assert!(written.unwrap());
+    let written = profiles.publish(&by, &version(1), &bare, &AvatarChange::Clear).await;
+    assert!(written.unwrap().is_some());
     assert!(profiles.find(aci(1), &version(1)).await.unwrap() == Some(bare));
 }
 
 pub(crate) async fn a_picture_is_kept_replaced_and_cleared(database: &TestDatabase) {
-    let (profiles, address) = profiles(database).await;
+    let (profiles, by) = profiles(database).await;
     let avatar = async || {
         let found = profiles.find(aci(1), &version(1)).await.unwrap();
         found.unwrap().avatar.map(|avatar| avatar.0)
     };
-    publish(&profiles, address, 1, &AvatarChange::Keep).await;
+    publish(&profiles, by, 1, &AvatarChange::Keep).await;
     assert_eq!(avatar().await, None);
-    publish(&profiles, address, 1, &picture("one")).await;
-    publish(&profiles, address, 1, &AvatarChange::Keep).await;
+    publish(&profiles, by, 1, &picture("one")).await;
+    publish(&profiles, by, 1, &AvatarChange::Keep).await;
     assert_eq!(avatar().await.as_deref(), Some("one"));
-    publish(&profiles, address, 1, &picture("two")).await;
+    publish(&profiles, by, 1, &picture("two")).await;
     assert_eq!(avatar().await.as_deref(), Some("two"));
     // It is encrypted under the key of its version: another version has none to keep.
-    publish(&profiles, address, 2, &AvatarChange::Keep).await;
+    publish(&profiles, by, 2, &AvatarChange::Keep).await;
     assert!(
         profiles
             .find(aci(1), &version(2))
@@ -124,34 +122,66 @@ pub(crate) async fn a_picture_is_kept_replaced_and_cleared(database: &TestDataba
             .avatar
             .is_none()
     );
-    publish(&profiles, address, 1, &AvatarChange::Clear).await;
+    publish(&profiles, by, 1, &AvatarChange::Clear).await;
     assert_eq!(avatar().await, None);
 }
 
+pub(crate) async fn a_picture_that_no_version_has_any_more_is_told_of(database: &TestDatabase) {
+    let (profiles, by) = profiles(database).await;
+    let dropped = async |n: u8, avatar: &AvatarChange| {
+        let written = profiles.publish(&by, &version(n), &profile(n), avatar).await.unwrap();
+        let dropped = written.unwrap().into_iter();
+        dropped.map(|avatar| avatar.0).collect::<Vec<_>>()
+    };
+    assert!(dropped(1, &picture("one")).await.is_empty());
+    assert!(dropped(1, &AvatarChange::Keep).await.is_empty());
+    assert_eq!(dropped(1, &picture("two")).await, ["one"]);
+    assert!(dropped(2, &picture("three")).await.is_empty());
+    assert_eq!(dropped(2, &AvatarChange::Clear).await, ["three"]);
+    for n in 3..=5 {
+        assert!(dropped(n, &picture(&n.to_string())).await.is_empty());
+    }
+    assert_eq!(
+        dropped(6, &AvatarChange::Keep).await,
+        ["two"],
+        "with the oldest version"
+    );
+    let mut left: Vec<_> = profiles
+        .avatars(aci(1))
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|avatar| avatar.0)
+        .collect();
+    left.sort();
+    assert_eq!(left, ["3", "4", "5"]);
+    assert!(profiles.avatars(aci(2)).await.unwrap().is_empty());
+}
+
 pub(crate) async fn the_versions_written_last_are_kept(database: &TestDatabase) {
-    let (profiles, address) = profiles(database).await;
+    let (profiles, by) = profiles(database).await;
     for n in 1..=5 {
-        publish(&profiles, address, n, &AvatarChange::Clear).await;
+        publish(&profiles, by, n, &AvatarChange::Clear).await;
     }
     assert_eq!(kept(&profiles, aci(1)).await, [1, 2, 3, 4, 5]);
     // Written again, it is the youngest, and nothing goes.
-    publish(&profiles, address, 1, &AvatarChange::Clear).await;
+    publish(&profiles, by, 1, &AvatarChange::Clear).await;
     assert_eq!(kept(&profiles, aci(1)).await, [1, 2, 3, 4, 5]);
-    publish(&profiles, address, 6, &AvatarChange::Clear).await;
+    publish(&profiles, by, 6, &AvatarChange::Clear).await;
     assert_eq!(kept(&profiles, aci(1)).await, [1, 3, 4, 5, 6]);
     for n in 7..=20 {
-        publish(&profiles, address, n, &AvatarChange::Clear).await;
+        publish(&profiles, by, n, &AvatarChange::Clear).await;
     }
     assert_eq!(kept(&profiles, aci(1)).await, [16, 17, 18, 19, 20]);
     assert_eq!(database.number("SELECT sum(age) FROM profiles").await, 1 + 2 + 3 + 4);
 }
 
 pub(crate) async fn concurrent_writers_leave_no_more_than_the_limit(database: &TestDatabase) {
-    let (profiles, address) = profiles(database).await;
+    let (profiles, by) = profiles(database).await;
     let nodes = [profiles, database.another().await.profiles];
     let writing = (1..=20).map(|n| {
         let profiles = Arc::clone(&nodes[usize::from(n % 2)]);
-        async move { publish(&profiles, address, n, &AvatarChange::Clear).await }
+        async move { publish(&profiles, by, n, &AvatarChange::Clear).await }
     });
     join_all(writing).await;
     let count = database.number("SELECT count(*) FROM profiles").await;
@@ -162,7 +192,8 @@ pub(crate) async fn concurrent_writers_leave_no_more_than_the_limit(database: &T
 
 pub(crate) async fn accounts_do_not_share_the_limit(database: &TestDatabase) {
     let (profiles, one) = profiles(database).await;
-    let other = register(database, 2, 2001).await;
+    register(database, 2, 2001).await;
+    let other = actor(2, 2001);
     publish(&profiles, one, 1, &AvatarChange::Clear).await;
     for n in 1..=10 {
         publish(&profiles, other, n, &AvatarChange::Clear).await;
@@ -170,11 +201,13 @@ pub(crate) async fn accounts_do_not_share_the_limit(database: &TestDatabase) {
     assert_eq!(kept(&profiles, aci(1)).await, [1]);
 }
 
-pub(crate) async fn a_device_that_is_gone_writes_nothing(database: &TestDatabase) {
+pub(crate) async fn a_device_that_is_gone_or_replaced_writes_nothing(database: &TestDatabase) {
     let profiles = database.storage().profiles;
-    assert!(!try_publish(&profiles, primary(1), 1).await);
+    assert!(!try_publish(&profiles, actor(1, 1001), 1).await);
     register(database, 1, 1001).await;
-    let second = add_second_device(database).await;
+    add_second_device(database).await;
+    let second = linked_actor(1, 2, 1002);
+    assert!(!try_publish(&profiles, linked_actor(1, 2, 1009), 1).await);
     publish(&profiles, second, 1, &AvatarChange::Clear).await;
     database.execute("DELETE FROM devices WHERE device_id = 2").await;
     assert!(!try_publish(&profiles, second, 2).await);
@@ -183,24 +216,20 @@ pub(crate) async fn a_device_that_is_gone_writes_nothing(database: &TestDatabase
 }
 
 pub(crate) async fn registering_again_drops_the_profiles(database: &TestDatabase) {
-    let (profiles, address) = profiles(database).await;
-    let other = register(database, 2, 2001).await;
-    for address in [address, other] {
-        publish(&profiles, address, 1, &picture("one")).await;
+    let (profiles, by) = profiles(database).await;
+    register(database, 2, 2001).await;
+    let other = actor(2, 2001);
+    for by in [by, other] {
+        publish(&profiles, by, 1, &picture("one")).await;
     }
-    database
-        .storage()
-        .accounts
-        .register(&registration(1, 1002))
-        .await
-        .unwrap();
+    register(database, 1, 1002).await;
     assert!(profiles.find(aci(1), &version(1)).await.unwrap().is_none());
     assert!(profiles.find(aci(2), &version(1)).await.unwrap().is_some());
 }
 
 pub(crate) async fn deleting_the_account_drops_the_profiles(database: &TestDatabase) {
-    let (profiles, address) = profiles(database).await;
-    publish(&profiles, address, 1, &AvatarChange::Clear).await;
-    database.storage().accounts.delete(aci(1)).await.unwrap();
+    let (profiles, by) = profiles(database).await;
+    publish(&profiles, by, 1, &AvatarChange::Clear).await;
+    database.storage().accounts.delete(&actor(1, 1001)).await.unwrap();
     assert_eq!(database.number("SELECT count(*) FROM profiles").await, 0);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::fixtures::{aci, add_second_device, register};
+use super::fixtures::{actor, add_second_device, register};
 use crate::domain::{
     Acknowledgement, Batch, Copy, Day, Delivery, Enqueued, MailboxId, PageLimit, QueueLimits, Queued, Seq,
 };
@@ -510,7 +510,8 @@ pub(crate) async fn deleting_an_account_under_fire_leaves_nothing(database: &Tes
         }));
     }
     tokio::time::sleep(Duration::from_millis(5)).await;
-    assert_eq!(database.storage().accounts.delete(aci(1)).await.unwrap(), [alice]);
+    let deleted = database.storage().accounts.delete(&actor(1, alice.0)).await;
+    assert_eq!(deleted.unwrap(), [alice]);
     for sender in senders {
         tokio::time::timeout(Duration::from_secs(30), sender)
             .await

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::fixtures::{aci, register, registration};
+use super::fixtures::{aci, actor, register};
 use crate::domain::{
-    Confirmed, Day, EncryptedUsername, LinkHandle, MAX_GIVEN_UP, QueueLimits, RESERVATION_MILLIS, Reserved, Timestamp,
-    Username, UsernameHash, UsernameLink,
+    Actor, Confirmed, Day, EncryptedUsername, LinkHandle, MAX_GIVEN_UP, QueueLimits, RESERVATION_MILLIS, Reserved,
+    Timestamp, Username, UsernameHash, UsernameLink,
 };
 use crate::storage::UsernameStore;
 use crate::storage::testing::{ROOMY, TestDatabase};
@@ -25,6 +25,11 @@ async fn names(database: &TestDatabase) -> Names {
     register(database, 1, 1001).await;
     register(database, 2, 1002).await;
     database.storage().usernames
+}
+
+/// The account's primary, as [`names`] registered it.
+fn by(account: u8) -> Actor {
+    actor(account, 1000 + i64::from(account))
 }
 
 fn name(n: u8) -> UsernameHash {
@@ -49,12 +54,12 @@ fn after_days(days: i64) -> Timestamp {
 /// Reserves and takes a name, with a link of the same number.
 async fn take(names: &Names, account: u8, n: u8, now: Timestamp) {
     assert_eq!(
-        names.reserve(aci(account), &[name(n)], now).await.unwrap(),
+        names.reserve(&by(account), &[name(n)], now).await.unwrap(),
         Reserved::Name(name(n))
     );
     assert_eq!(
         names
-            .confirm(aci(account), &name(n), Some(&link(n)), now)
+            .confirm(&by(account), &name(n), Some(&link(n)), now)
             .await
             .unwrap(),
         Confirmed::Owned(Some(link(n).handle))
@@ -62,7 +67,7 @@ async fn take(names: &Names, account: u8, n: u8, now: Timestamp) {
 }
 
 async fn reserve(names: &Names, account: u8, n: u8, now: Timestamp) -> Reserved {
-    names.reserve(aci(account), &[name(n)], now).await.unwrap()
+    names.reserve(&by(account), &[name(n)], now).await.unwrap()
 }
 
 pub(crate) async fn a_confirmed_name_is_found_with_its_link(database: &TestDatabase) {
@@ -90,16 +95,16 @@ pub(crate) async fn the_first_name_that_is_to_be_had_is_reserved(database: &Test
     assert_eq!(reserve(&names, 1, 2, NOW).await, Reserved::Name(name(2)));
     let wanted = [name(1), name(2), name(3), name(4)];
     assert_eq!(
-        names.reserve(aci(2), &wanted, NOW).await.unwrap(),
+        names.reserve(&by(2), &wanted, NOW).await.unwrap(),
         Reserved::Name(name(3))
     );
     assert_eq!(
-        names.reserve(aci(2), &wanted[..2], NOW).await.unwrap(),
+        names.reserve(&by(2), &wanted[..2], NOW).await.unwrap(),
         Reserved::AllTaken
     );
     // What was reserved before stands.
     assert_eq!(
-        names.confirm(aci(2), &name(3), None, NOW).await.unwrap(),
+        names.confirm(&by(2), &name(3), None, NOW).await.unwrap(),
         Confirmed::Owned(None)
     );
     assert_eq!(reserve(&names, 9, 9, NOW).await, Reserved::UnknownAccount);
@@ -112,7 +117,7 @@ pub(crate) async fn a_reservation_replaces_the_one_before(database: &TestDatabas
     assert_eq!(reserve(&names, 2, 2, NOW).await, Reserved::AllTaken);
     assert_eq!(reserve(&names, 2, 1, NOW).await, Reserved::Name(name(1)));
     assert_eq!(
-        names.confirm(aci(1), &name(1), None, NOW).await.unwrap(),
+        names.confirm(&by(1), &name(1), None, NOW).await.unwrap(),
         Confirmed::Taken
     );
 }
@@ -127,12 +132,12 @@ pub(crate) async fn a_reservation_lives_for_minutes(database: &TestDatabase) {
     assert_eq!(reserve(&names, 2, 1, last).await, Reserved::AllTaken);
     assert_eq!(names.expire(last).await.unwrap(), 0);
     assert_eq!(
-        names.confirm(aci(1), &name(1), None, late).await.unwrap(),
+        names.confirm(&by(1), &name(1), None, late).await.unwrap(),
         Confirmed::NotReserved
     );
     assert_eq!(reserve(&names, 2, 1, late).await, Reserved::Name(name(1)));
     assert_eq!(
-        names.confirm(aci(1), &name(1), None, late).await.unwrap(),
+        names.confirm(&by(1), &name(1), None, late).await.unwrap(),
         Confirmed::Taken
     );
     assert_eq!(names.expire(late.plus_millis(RESERVATION_MILLIS)).await.unwrap(), 1);
@@ -141,7 +146,7 @@ pub(crate) async fn a_reservation_lives_for_minutes(database: &TestDatabase) {
 
 pub(crate) async fn only_a_reserved_name_is_confirmed(database: &TestDatabase) {
     let names = names(database).await;
-    let confirm = async |account, n| names.confirm(aci(account), &name(n), None, NOW).await.unwrap();
+    let confirm = async |account, n| names.confirm(&by(account), &name(n), None, NOW).await.unwrap();
     assert_eq!(confirm(1, 1).await, Confirmed::NotReserved);
     reserve(&names, 1, 1, NOW).await;
     assert_eq!(confirm(1, 2).await, Confirmed::NotReserved);
@@ -157,7 +162,7 @@ pub(crate) async fn confirming_again_changes_nothing(database: &TestDatabase) {
     let mut again = link(1);
     again.handle = link(2).handle;
     let confirm =
-        async |link: Option<&UsernameLink>| names.confirm(aci(1), &name(1), link, after_days(1)).await.unwrap();
+        async |link: Option<&UsernameLink>| names.confirm(&by(1), &name(1), link, after_days(1)).await.unwrap();
     assert_eq!(confirm(Some(&again)).await, Confirmed::Owned(Some(link(1).handle)));
     assert_eq!(confirm(None).await, Confirmed::Owned(Some(link(1).handle)));
     // Another encrypted name is a change.
@@ -177,7 +182,7 @@ pub(crate) async fn a_new_name_gives_up_the_old_one_and_its_link(database: &Test
     assert_eq!(names.find(&name(2)).await.unwrap(), Some(aci(1)));
     assert_eq!(reserve(&names, 2, 1, NOW).await, Reserved::AllTaken);
     reserve(&names, 1, 3, NOW).await;
-    names.confirm(aci(1), &name(3), None, NOW).await.unwrap();
+    names.confirm(&by(1), &name(3), None, NOW).await.unwrap();
     assert_eq!(
         names.of_account(aci(1)).await.unwrap(),
         Some(Username {
@@ -190,8 +195,8 @@ pub(crate) async fn a_new_name_gives_up_the_old_one_and_its_link(database: &Test
 pub(crate) async fn a_name_given_up_is_held_for_its_owner(database: &TestDatabase) {
     let names = names(database).await;
     take(&names, 1, 1, NOW).await;
-    names.release(aci(1), NOW.day()).await.unwrap();
-    names.release(aci(1), NOW.day()).await.unwrap();
+    names.release(&by(1), NOW.day()).await.unwrap();
+    names.release(&by(1), NOW.day()).await.unwrap();
     assert_eq!(names.of_account(aci(1)).await.unwrap(), None);
     assert_eq!(names.find(&name(1)).await.unwrap(), None);
     assert_eq!(names.find_link(&link(1).handle).await.unwrap(), None);
@@ -210,7 +215,7 @@ pub(crate) async fn a_hold_ends_on_its_day(database: &TestDatabase) {
     let names = names(database).await;
     take(&names, 1, 1, NOW).await;
     take(&names, 1, 2, NOW).await;
-    names.release(aci(1), NOW.day()).await.unwrap();
+    names.release(&by(1), NOW.day()).await.unwrap();
     // Whether it has been swept or not.
     assert_eq!(reserve(&names, 2, 1, after_days(8)).await, Reserved::Name(name(1)));
     assert_eq!(names.expire(after_days(8)).await.unwrap(), 1);
@@ -222,10 +227,10 @@ pub(crate) async fn names_of_a_deleted_account_are_held_for_nobody(database: &Te
     let accounts = database.storage().accounts;
     take(&names, 1, 1, NOW).await;
     take(&names, 1, 2, NOW).await;
-    accounts.delete(aci(1)).await.unwrap();
+    accounts.delete(&by(1)).await.unwrap();
     assert_eq!(names.find(&name(2)).await.unwrap(), None);
     assert_eq!(names.find_link(&link(2).handle).await.unwrap(), None);
-    register(database, 1, 1003).await;
+    register(database, 1, 1001).await;
     for account in [1, 2] {
         assert_eq!(reserve(&names, account, 2, NOW).await, Reserved::AllTaken);
     }
@@ -246,8 +251,7 @@ pub(crate) async fn names_of_a_deleted_account_are_held_for_nobody(database: &Te
 pub(crate) async fn registering_again_keeps_the_name(database: &TestDatabase) {
     let names = names(database).await;
     take(&names, 1, 1, NOW).await;
-    let accounts = database.storage().accounts;
-    accounts.register(&registration(1, 1003)).await.unwrap();
+    register(database, 1, 1003).await;
     assert_eq!(names.find(&name(1)).await.unwrap(), Some(aci(1)));
     assert_eq!(names.find_link(&link(1).handle).await.unwrap(), Some(encrypted(1)));
 }
@@ -260,15 +264,15 @@ pub(crate) async fn one_account_cannot_hold_any_number_of_names(database: &TestD
     }
     let wanted = [name(100), name(101)];
     assert_eq!(
-        names.reserve(aci(1), &wanted, NOW).await.unwrap(),
+        names.reserve(&by(1), &wanted, NOW).await.unwrap(),
         Reserved::TooManyGivenUp
     );
     assert_eq!(
-        names.reserve(aci(2), &wanted, NOW).await.unwrap(),
+        names.reserve(&by(2), &wanted, NOW).await.unwrap(),
         Reserved::Name(wanted[0])
     );
     assert_eq!(
-        names.reserve(aci(1), &wanted[..1], NOW).await.unwrap(),
+        names.reserve(&by(1), &wanted[..1], NOW).await.unwrap(),
         Reserved::AllTaken
     );
     // One of its own may be had back, and makes no room.
@@ -279,19 +283,19 @@ pub(crate) async fn one_account_cannot_hold_any_number_of_names(database: &TestD
 
 pub(crate) async fn a_link_changes_its_handle_unless_it_is_kept(database: &TestDatabase) {
     let names = names(database).await;
-    let set = async |n, keep| names.set_link(aci(1), &link(n), keep).await.unwrap();
+    let set = async |n, keep| names.set_link(&by(1), &link(n), keep).await.unwrap();
     assert_eq!(set(1, false).await, None);
     assert_eq!(set(1, true).await, None);
     reserve(&names, 1, 1, NOW).await;
     assert_eq!(set(1, false).await, None);
-    names.confirm(aci(1), &name(1), None, NOW).await.unwrap();
+    names.confirm(&by(1), &name(1), None, NOW).await.unwrap();
     assert_eq!(set(2, true).await, Some(link(2).handle));
     assert_eq!(set(3, true).await, Some(link(2).handle));
     assert_eq!(names.find_link(&link(2).handle).await.unwrap(), Some(encrypted(3)));
     assert_eq!(set(4, false).await, Some(link(4).handle));
     assert_eq!(names.find_link(&link(2).handle).await.unwrap(), None);
-    names.drop_link(aci(1)).await.unwrap();
-    names.drop_link(aci(1)).await.unwrap();
+    names.drop_link(&by(1)).await.unwrap();
+    names.drop_link(&by(1)).await.unwrap();
     assert_eq!(names.find_link(&link(4).handle).await.unwrap(), None);
     assert_eq!(
         names.of_account(aci(1)).await.unwrap(),
@@ -317,10 +321,10 @@ pub(crate) async fn a_name_asked_for_at_once_has_one_owner(database: &TestDataba
                 if account % 2 == 0 {
                     wanted.reverse();
                 }
-                match names.reserve(aci(account), &wanted, NOW).await.unwrap() {
+                match names.reserve(&by(account), &wanted, NOW).await.unwrap() {
                     Reserved::Name(hash) => {
                         let confirmed = names
-                            .confirm(aci(account), &hash, Some(&link(account)), NOW)
+                            .confirm(&by(account), &hash, Some(&link(account)), NOW)
                             .await
                             .unwrap();
                         assert!(matches!(confirmed, Confirmed::Owned(Some(_))), "{confirmed:?}");
@@ -341,7 +345,7 @@ pub(crate) async fn a_name_asked_for_at_once_has_one_owner(database: &TestDataba
         for (account, hash) in owners {
             let names = database.storage().usernames;
             assert_eq!(names.find(&hash).await.unwrap(), Some(aci(account)));
-            names.release(aci(account), Day(0)).await.unwrap();
+            names.release(&by(account), Day(0)).await.unwrap();
         }
     }
 }
@@ -353,7 +357,7 @@ pub(crate) async fn one_account_asking_at_once_has_one_reservation(database: &Te
         let names = database.another().await.usernames;
         tasks.push(tokio::spawn(async move {
             assert_eq!(reserve(&names, 1, n, NOW).await, Reserved::Name(name(n)));
-            names.confirm(aci(1), &name(n), None, NOW).await.unwrap()
+            names.confirm(&by(1), &name(n), None, NOW).await.unwrap()
         }));
     }
     let mut confirmed = 0;
@@ -374,24 +378,42 @@ pub(crate) async fn one_account_asking_at_once_has_one_reservation(database: &Te
 pub(crate) async fn a_name_of_an_account_that_goes_meanwhile_is_nobodys(database: &TestDatabase) {
     for round in 0..10_u8 {
         register(database, 1, 2000 + i64::from(round)).await;
+        let by = actor(1, 2000 + i64::from(round));
         let (taker, deleter) = (database.another().await, database.another().await);
         let taking = tokio::spawn(async move {
-            let reserved = taker.usernames.reserve(aci(1), &[name(round)], NOW).await.unwrap();
+            let reserved = taker.usernames.reserve(&by, &[name(round)], NOW).await.unwrap();
             if reserved == Reserved::Name(name(round)) {
                 taker
                     .usernames
-                    .confirm(aci(1), &name(round), Some(&link(round)), NOW)
+                    .confirm(&by, &name(round), Some(&link(round)), NOW)
                     .await
                     .unwrap();
             }
         });
-        let deleting = tokio::spawn(async move { deleter.accounts.delete(aci(1)).await.unwrap() });
+        let deleting = tokio::spawn(async move { deleter.accounts.delete(&by).await.unwrap() });
         taking.await.unwrap();
         deleting.await.unwrap();
         let names = database.storage().usernames;
         assert_eq!(names.find(&name(round)).await.unwrap(), None);
         assert_eq!(names.find_link(&link(round).handle).await.unwrap(), None);
     }
+}
+
+pub(crate) async fn a_replaced_device_changes_no_name(database: &TestDatabase) {
+    let names = names(database).await;
+    take(&names, 1, 1, NOW).await;
+    register(database, 1, 1003).await;
+    let replaced = by(1);
+    let reserved = names.reserve(&replaced, &[name(2)], NOW).await.unwrap();
+    assert_eq!(reserved, Reserved::UnknownAccount);
+    let confirmed = names.confirm(&replaced, &name(1), Some(&link(2)), NOW).await.unwrap();
+    assert_eq!(confirmed, Confirmed::UnknownAccount);
+    assert_eq!(names.set_link(&replaced, &link(2), true).await.unwrap(), None);
+    assert!(!names.drop_link(&replaced).await.unwrap());
+    assert!(!names.release(&replaced, NOW.day()).await.unwrap());
+    assert_eq!(names.find(&name(1)).await.unwrap(), Some(aci(1)));
+    assert_eq!(names.find_link(&link(1).handle).await.unwrap(), Some(encrypted(1)));
+    assert_eq!(database.number("SELECT count(*) FROM usernames").await, 1);
 }
 
 #[test]

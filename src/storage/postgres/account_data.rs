@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 
 use super::{Database, retrying};
-use crate::domain::{Aci, DataCursor, DataEntry, DataKey, DataLimits, DataPage, DataWrite, Written};
+use crate::domain::{Aci, Actor, DataCursor, DataEntry, DataKey, DataLimits, DataPage, DataWrite, Written};
 use crate::storage::account_data::{ChangeColumns, CounterColumns, DataCounter, KnownColumns, decide, entry, page};
 use crate::storage::{AccountDataStore, StorageError};
 
@@ -20,8 +20,11 @@ impl PgAccountData {
         Self { database }
     }
 
-    async fn try_write(&self, aci: Aci, writes: &[DataWrite], limits: DataLimits) -> Result<Written, StorageError> {
-        let mut tx = self.database.begin().await?;
+    async fn try_write(&self, by: &Actor, writes: &[DataWrite], limits: DataLimits) -> Result<Written, StorageError> {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
+            return Ok(Written::UnknownAccount);
+        };
+        let aci = by.address.aci;
         sqlx::query(INSERT_COUNTER)
             .bind(aci.as_uuid())
             .execute(&mut *tx)
@@ -76,8 +79,8 @@ impl PgAccountData {
 #[async_trait]
 impl AccountDataStore for PgAccountData {
     #[tracing::instrument(name = "db.data.write", level = "debug", skip_all)]
-    async fn write(&self, aci: Aci, writes: &[DataWrite], limits: DataLimits) -> Result<Written, StorageError> {
-        retrying!(self.try_write(aci, writes, limits).await)
+    async fn write(&self, by: &Actor, writes: &[DataWrite], limits: DataLimits) -> Result<Written, StorageError> {
+        retrying!(self.try_write(by, writes, limits).await)
     }
 
     #[tracing::instrument(name = "db.data.find", level = "debug", skip_all)]
@@ -103,9 +106,8 @@ impl AccountDataStore for PgAccountData {
     }
 }
 
-// Holds the account, so that it is not deleted between being seen and being referenced.
 const INSERT_COUNTER: &str = "INSERT INTO account_data_counters (aci, revision, entries, bytes, deletions, horizon) \
-    SELECT aci, 0, 0, 0, 0, 0 FROM accounts WHERE aci = $1 FOR KEY SHARE ON CONFLICT DO NOTHING";
+    SELECT aci, 0, 0, 0, 0, 0 FROM accounts WHERE aci = $1 ON CONFLICT DO NOTHING";
 // Weaker than FOR UPDATE by as much as it takes not to hinder the foreign key checks of the entries.
 const LOCK_COUNTER: &str = "SELECT revision, entries, bytes, deletions, horizon FROM account_data_counters \
     WHERE aci = $1 FOR NO KEY UPDATE";

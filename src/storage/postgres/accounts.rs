@@ -12,11 +12,11 @@ use sqlx::{PgConnection, Postgres};
 use super::keys::publish;
 use super::{Database, retrying};
 use crate::domain::{
-    Account, Aci, AttributesUpdate, Day, Device, IdentityKind, KeyUpload, LockUpdate, MAX_ATTEMPTS, MailboxId,
+    Account, Aci, Actor, AttributesUpdate, Day, Device, IdentityKind, KeyUpload, LockUpdate, MAX_ATTEMPTS, MailboxId,
     NumberHash, Pni, ProtocolAddress, Registered, Registration, SecretVerifier, ServiceId, SessionKey, SignedKeys,
     Timestamp, VerificationSession,
 };
-use crate::storage::rows::{self, SessionRow};
+use crate::storage::rows::{self, CheckedRow, SessionRow};
 use crate::storage::{AccountStore, StorageError};
 
 /// Accounts in one database, shared by every node.
@@ -29,29 +29,36 @@ impl PgAccounts {
         Self { database }
     }
 
-    async fn try_register(&self, registration: &Registration) -> Result<Registered, StorageError> {
+    async fn try_register(&self, registration: &Registration, now: Timestamp) -> Result<Registered, StorageError> {
         let mut tx = self.database.begin().await?;
-        // Waits for another registration of the same number to end, and then finds its account below.
-        let registered = if insert_account(&mut tx, registration).await? {
+        // Waits for another registration with the same session to end.
+        if !use_session(&mut tx, registration, now).await? {
+            return Ok(Registered::NotVerified);
+        }
+        let registered = if registration.replaces.is_none() {
+            // Waits for another registration of the same number to end.
+            if !insert_account(&mut tx, registration).await? {
+                return Ok(Registered::Changed);
+            }
             Registered::New
         } else {
-            let known: Option<(uuid::Uuid, uuid::Uuid)> = sqlx::query_as(LOCK_NUMBER)
+            sqlx::query(LOCK_NUMBER)
+                .bind(registration.number.0.as_slice())
+                .execute(&mut *tx)
+                .await?;
+            // A statement of its own: it sees what was committed while the lock was waited for.
+            let known: Option<CheckedRow> = sqlx::query_as(FIND_CHECKED)
                 .bind(registration.number.0.as_slice())
                 .fetch_optional(&mut *tx)
                 .await?;
-            match known {
-                Some((aci, _)) if aci != *registration.aci.as_uuid() => {
-                    return Ok(Registered::NumberTaken(Aci::new(aci)));
-                }
-                Some((_, pni)) => {
-                    let dropped = drop_devices(&mut tx, registration.aci).await?;
-                    restart_account(&mut tx, registration).await?;
-                    Registered::Again {
-                        pni: Pni::new(pni),
-                        dropped,
-                    }
-                }
-                None => return Err(vanished()),
+            let Some(known) = known.filter(|known| known.is_replaced_by(registration)) else {
+                return Ok(Registered::Changed);
+            };
+            let dropped = drop_devices(&mut tx, registration.aci).await?;
+            restart_account(&mut tx, registration).await?;
+            Registered::Again {
+                pni: Pni::new(known.pni),
+                dropped,
             }
         };
         insert_device(
@@ -66,10 +73,12 @@ impl PgAccounts {
         Ok(registered)
     }
 
-    async fn try_update(&self, address: ProtocolAddress, update: &AttributesUpdate) -> Result<bool, StorageError> {
-        let mut tx = self.database.begin().await?;
+    async fn try_update(&self, by: &Actor, update: &AttributesUpdate) -> Result<bool, StorageError> {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
+            return Ok(false);
+        };
         sqlx::query(UPDATE_ACCOUNT)
-            .bind(address.aci.as_uuid())
+            .bind(by.address.aci.as_uuid())
             .bind(update.access.sealed_key.as_ref().map(|sealed| sealed.0.as_slice()))
             .bind(update.access.unrestricted)
             .bind(update.discoverable)
@@ -81,8 +90,9 @@ impl PgAccounts {
             .execute(&mut *tx)
             .await?;
         let updated = sqlx::query(UPDATE_DEVICE)
-            .bind(address.aci.as_uuid())
-            .bind(i16::from(address.device_id.get()))
+            .bind(by.address.aci.as_uuid())
+            .bind(i16::from(by.address.device_id.get()))
+            .bind(by.mailbox.0)
             .bind(update.name.as_ref().map(|name| name.as_bytes()))
             .bind(update.fetches_messages)
             .bind(i64::from(update.capabilities.bits()))
@@ -95,24 +105,17 @@ impl PgAccounts {
         Ok(true)
     }
 
-    async fn try_delete(&self, aci: Aci) -> Result<Vec<MailboxId>, StorageError> {
-        let mut tx = self.database.begin().await?;
-        sqlx::query(LOCK_ACCOUNT).bind(aci.as_uuid()).execute(&mut *tx).await?;
-        let dropped = drop_devices(&mut tx, aci).await?;
+    async fn try_delete(&self, by: &Actor) -> Result<Vec<MailboxId>, StorageError> {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
+            return Ok(vec![]);
+        };
+        let dropped = drop_devices(&mut tx, by.address.aci).await?;
         sqlx::query(DELETE_ACCOUNT)
-            .bind(aci.as_uuid())
+            .bind(by.address.aci.as_uuid())
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
         Ok(dropped)
-    }
-}
-
-/// The account that was in the way is gone again: as good a reason to try again as a deadlock.
-fn vanished() -> StorageError {
-    StorageError::Unavailable {
-        kind: "SQLSTATE 40001".to_owned(),
-        source: "the account was deleted meanwhile".into(),
     }
 }
 
@@ -158,8 +161,8 @@ impl AccountStore for PgAccounts {
     }
 
     #[tracing::instrument(name = "db.accounts.register", level = "debug", skip_all)]
-    async fn register(&self, registration: &Registration) -> Result<Registered, StorageError> {
-        retrying!(self.try_register(registration).await)
+    async fn register(&self, registration: &Registration, now: Timestamp) -> Result<Registered, StorageError> {
+        retrying!(self.try_register(registration, now).await)
     }
 
     #[tracing::instrument(name = "db.accounts.find", level = "debug", skip_all)]
@@ -194,12 +197,8 @@ impl AccountStore for PgAccounts {
     }
 
     #[tracing::instrument(name = "db.accounts.update_attributes", level = "debug", skip_all)]
-    async fn update_attributes(
-        &self,
-        address: ProtocolAddress,
-        update: &AttributesUpdate,
-    ) -> Result<bool, StorageError> {
-        retrying!(self.try_update(address, update).await)
+    async fn update_attributes(&self, by: &Actor, update: &AttributesUpdate) -> Result<bool, StorageError> {
+        retrying!(self.try_update(by, update).await)
     }
 
     #[tracing::instrument(name = "db.accounts.touch", level = "debug", skip_all)]
@@ -214,8 +213,8 @@ impl AccountStore for PgAccounts {
     }
 
     #[tracing::instrument(name = "db.accounts.delete", level = "debug", skip_all)]
-    async fn delete(&self, aci: Aci) -> Result<Vec<MailboxId>, StorageError> {
-        retrying!(self.try_delete(aci).await)
+    async fn delete(&self, by: &Actor) -> Result<Vec<MailboxId>, StorageError> {
+        retrying!(self.try_delete(by).await)
     }
 
     #[tracing::instrument(name = "db.sessions.open", level = "debug", skip_all)]
@@ -265,15 +264,6 @@ impl AccountStore for PgAccounts {
         row.map(SessionRow::into_session).transpose()
     }
 
-    #[tracing::instrument(name = "db.sessions.close", level = "debug", skip_all)]
-    async fn close_session(&self, key: &SessionKey) -> Result<(), StorageError> {
-        sqlx::query(CLOSE_SESSION)
-            .bind(key.0.as_slice())
-            .execute(&self.database.pool)
-            .await?;
-        Ok(())
-    }
-
     #[tracing::instrument(name = "db.sessions.expire", level = "debug", skip_all)]
     async fn expire_sessions(&self, now: Timestamp) -> Result<u64, StorageError> {
         let expired = sqlx::query(EXPIRE_SESSIONS)
@@ -282,6 +272,20 @@ impl AccountStore for PgAccounts {
             .await?;
         Ok(expired.rows_affected())
     }
+}
+
+/// Uses the session up that proves the number; `false` if it does not, or not any more.
+async fn use_session(db: &mut PgConnection, registration: &Registration, now: Timestamp) -> Result<bool, StorageError> {
+    let Some(key) = &registration.session else {
+        return Ok(true);
+    };
+    let used = sqlx::query(USE_SESSION)
+        .bind(key.0.as_slice())
+        .bind(registration.number.0.as_slice())
+        .bind(now.0)
+        .execute(db)
+        .await?;
+    Ok(used.rows_affected() == 1)
 }
 
 /// `false` if the number, or an id, is taken.
@@ -411,8 +415,9 @@ const FIND_NUMBER: &str = "SELECT aci, pni FROM accounts WHERE number_hash = $1"
 const INSERT_ACCOUNT: &str = "INSERT INTO accounts (aci, aci_identity, pni_identity, access_key, \
         unrestricted, discoverable, recovery_salt, recovery_hash, lock_salt, lock_hash, pni, number_hash) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING";
-const LOCK_NUMBER: &str = "SELECT aci, pni FROM accounts WHERE number_hash = $1 FOR UPDATE";
-const LOCK_ACCOUNT: &str = "SELECT 1 FROM accounts WHERE aci = $1 FOR UPDATE";
+const LOCK_NUMBER: &str = "SELECT 1 FROM accounts WHERE number_hash = $1 FOR UPDATE";
+const FIND_CHECKED: &str = "SELECT aci, pni, mailbox, capabilities, recovery_salt, lock_salt \
+    FROM accounts JOIN devices USING (aci) WHERE number_hash = $1 AND device_id = 1";
 // The number stays, and with it the PNI.
 const RESTART_ACCOUNT: &str = "UPDATE accounts SET aci_identity = $2, pni_identity = $3, access_key = $4, \
         unrestricted = $5, discoverable = $6, recovery_salt = $7, recovery_hash = $8, lock_salt = $9, lock_hash = $10 \
@@ -426,8 +431,8 @@ const FIND_BY_ACI: &str = "SELECT * FROM accounts JOIN devices USING (aci) WHERE
 const FIND_BY_PNI: &str = "SELECT * FROM accounts JOIN devices USING (aci) WHERE pni = $1 ORDER BY device_id";
 const FIND_ALL: &str = "SELECT * FROM accounts JOIN devices USING (aci) \
     WHERE aci = ANY($1) OR pni = ANY($2) ORDER BY aci, device_id";
-const UPDATE_DEVICE: &str = "UPDATE devices SET name = $3, fetches_messages = $4, capabilities = $5 \
-    WHERE aci = $1 AND device_id = $2";
+const UPDATE_DEVICE: &str = "UPDATE devices SET name = $4, fetches_messages = $5, capabilities = $6 \
+    WHERE aci = $1 AND device_id = $2 AND mailbox = $3";
 const UPDATE_ACCOUNT: &str = "UPDATE accounts SET access_key = $2, unrestricted = $3, discoverable = $4, \
         recovery_salt = coalesce($5, recovery_salt), recovery_hash = coalesce($6, recovery_hash), \
         lock_salt = CASE WHEN $7 THEN lock_salt ELSE $8 END, lock_hash = CASE WHEN $7 THEN lock_hash ELSE $9 END \
@@ -449,7 +454,8 @@ const TRY_SESSION: &str = "UPDATE verification_sessions SET attempts = attempts 
         verified = verified OR ($3 AND attempts < $4) \
     WHERE key = $1 AND expires > $2 \
     RETURNING key, number_hash, sealed_number, verified, attempts, expires";
-const CLOSE_SESSION: &str = "DELETE FROM verification_sessions WHERE key = $1";
+const USE_SESSION: &str = "DELETE FROM verification_sessions \
+    WHERE key = $1 AND number_hash = $2 AND verified AND expires > $3";
 const EXPIRE_SESSIONS: &str = "DELETE FROM verification_sessions WHERE expires <= $1";
 
 #[cfg(test)]

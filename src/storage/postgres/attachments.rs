@@ -8,8 +8,8 @@ use sqlx::PgConnection;
 
 use super::{Database, retrying};
 use crate::domain::{
-    Appended, Attachment, AttachmentName, Budget, Day, MAX_SEGMENTS, NewUpload, Opened, REMOVED_DAYS, Segment,
-    Timestamp, Turn, TurnTaken, Upload, UploadTimes,
+    Appended, Attachment, AttachmentName, Budget, Day, NewUpload, Opened, REMOVED_DAYS, Segment, Timestamp, Turn,
+    TurnTaken, Upload, UploadTimes,
 };
 use crate::storage::attachments::{Change, signed};
 use crate::storage::rows::{self, SegmentRow, UploadRow};
@@ -39,10 +39,51 @@ impl PgAttachments {
         tx.commit().await?;
         Ok(names.len().try_into().unwrap_or(u64::MAX))
     }
+
+    async fn try_retire(&self, names: &[AttachmentName], now: Timestamp) -> Result<(), StorageError> {
+        let mut tx = self.database.begin().await?;
+        sqlx::query(RETIRE)
+            .bind(bytes(names))
+            .bind(now.day().plus(REMOVED_DAYS).0)
+            .execute(&mut *tx)
+            .await?;
+        drop_segments(&mut tx, names).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn try_cleared(&self, names: &[AttachmentName]) -> Result<(), StorageError> {
+        sqlx::query(CLEARED)
+            .bind(bytes(names))
+            .execute(&self.database.pool)
+            .await?;
+        Ok(())
+    }
+
+    async fn try_forget(&self, statement: &'static str, day: Day, limit: u32) -> Result<u64, StorageError> {
+        let dropped = sqlx::query(statement)
+            .bind(day.0)
+            .bind(i64::from(limit))
+            .execute(&self.database.pool)
+            .await?;
+        Ok(dropped.rows_affected())
+    }
 }
 
 #[async_trait]
 impl AttachmentStore for PgAttachments {
+    #[tracing::instrument(name = "db.attachments.realm", level = "debug", skip_all)]
+    async fn realm(&self, proposed: [u8; 16]) -> Result<[u8; 16], StorageError> {
+        let mut tx = self.database.begin().await?;
+        sqlx::query(PIN_REALM)
+            .bind(proposed.as_slice())
+            .execute(&mut *tx)
+            .await?;
+        let pinned: Vec<u8> = sqlx::query_scalar(PINNED_REALM).fetch_one(&mut *tx).await?;
+        tx.commit().await?;
+        rows::realm(&pinned)
+    }
+
     #[tracing::instrument(name = "db.attachments.reserve", level = "debug", skip_all)]
     async fn reserve(&self, budget: &Budget, bytes: u64) -> Result<bool, StorageError> {
         let mut tx = self.database.begin().await?;
@@ -104,11 +145,16 @@ impl AttachmentStore for PgAttachments {
         times: &UploadTimes,
     ) -> Result<Appended, StorageError> {
         let mut tx = self.database.begin().await?;
-        let change = row(&mut tx, name)
-            .await?
-            .and_then(|row| row.append(turn, segments, times));
-        let Some(Change { row, charge: bytes }) = change else {
+        let Some(row) = row(&mut tx, name).await? else {
             return Ok(Appended::Overtaken);
+        };
+        let before: i64 = sqlx::query_scalar(COUNT_SEGMENTS)
+            .bind(name.0.as_slice())
+            .fetch_one(&mut *tx)
+            .await?;
+        let Change { row, charge: bytes } = match row.append(before, turn, segments, budget, times) {
+            Ok(change) => change,
+            Err(refused) => return Ok(refused),
         };
         if !charge(&mut tx, budget, bytes).await? {
             return Ok(Appended::OverBudget);
@@ -125,13 +171,6 @@ impl AttachmentStore for PgAttachments {
             .bind(segments.iter().map(|segment| segment.tag).collect::<Vec<_>>())
             .execute(&mut *tx)
             .await?;
-        let count: i64 = sqlx::query_scalar(COUNT_SEGMENTS)
-            .bind(name.0.as_slice())
-            .fetch_one(&mut *tx)
-            .await?;
-        if count > MAX_SEGMENTS {
-            return Ok(Appended::TooMany);
-        }
         save(&mut tx, name, &row).await?;
         tx.commit().await?;
         Ok(row.upload(times.now).map_or(Appended::Overtaken, Appended::At))
@@ -165,14 +204,20 @@ impl AttachmentStore for PgAttachments {
         Ok(there)
     }
 
+    #[tracing::instrument(name = "db.attachments.retire", level = "debug", skip_all)]
+    async fn retire(&self, names: &[AttachmentName], now: Timestamp) -> Result<(), StorageError> {
+        retrying!(self.try_retire(names, now).await)
+    }
+
     #[tracing::instrument(name = "db.attachments.expire", level = "debug", skip_all)]
     async fn expire(&self, now: Timestamp, limit: u32) -> Result<u64, StorageError> {
         retrying!(self.try_expire(now, limit).await)
     }
 
     #[tracing::instrument(name = "db.attachments.uncleared", level = "debug", skip_all)]
-    async fn uncleared(&self, limit: u32) -> Result<Vec<AttachmentName>, StorageError> {
+    async fn uncleared(&self, after: Option<AttachmentName>, limit: u32) -> Result<Vec<AttachmentName>, StorageError> {
         let found: Vec<Vec<u8>> = sqlx::query_scalar(UNCLEARED)
+            .bind(after.as_ref().map_or(&[][..], |name| name.0.as_slice()))
             .bind(i64::from(limit))
             .fetch_all(&self.database.pool)
             .await?;
@@ -181,23 +226,14 @@ impl AttachmentStore for PgAttachments {
 
     #[tracing::instrument(name = "db.attachments.cleared", level = "debug", skip_all)]
     async fn cleared(&self, names: &[AttachmentName]) -> Result<(), StorageError> {
-        sqlx::query(CLEARED)
-            .bind(bytes(names))
-            .execute(&self.database.pool)
-            .await?;
-        Ok(())
+        retrying!(self.try_cleared(names).await)
     }
 
     #[tracing::instrument(name = "db.attachments.forget", level = "debug", skip_all)]
     async fn forget(&self, today: Day, limit: u32) -> Result<u64, StorageError> {
         let mut forgotten = 0;
         for (statement, day) in [(FORGET, today), (FORGET_BUDGETS, today.plus(-REMOVED_DAYS))] {
-            let dropped = sqlx::query(statement)
-                .bind(day.0)
-                .bind(i64::from(limit))
-                .execute(&self.database.pool)
-                .await?;
-            forgotten += dropped.rows_affected();
+            forgotten += retrying!(self.try_forget(statement, day, limit).await)?;
         }
         Ok(forgotten)
     }
@@ -266,6 +302,8 @@ fn bytes(names: &[AttachmentName]) -> Vec<&[u8]> {
     names.iter().map(|name| name.0.as_slice()).collect()
 }
 
+const PIN_REALM: &str = "INSERT INTO settings (name, value) VALUES ('attachment_realm', $1) ON CONFLICT DO NOTHING";
+const PINNED_REALM: &str = "SELECT value FROM settings WHERE name = 'attachment_realm'";
 const UPLOAD: &str = "SELECT state, length, stored, charged, turn, drop_at, expires FROM attachments WHERE name = $1";
 const LOCK_UPLOAD: &str = "SELECT state, length, stored, charged, turn, drop_at, expires FROM attachments \
     WHERE name = $1 FOR UPDATE";
@@ -291,13 +329,19 @@ const EXPIRE: &str = "UPDATE attachments SET state = 2, length = NULL, stored = 
         SELECT name FROM attachments WHERE state = 0 AND drop_at <= $1 \
         UNION ALL SELECT name FROM attachments WHERE state = 1 AND expires <= $2) AS due LIMIT $4) \
     AND ((state = 0 AND drop_at <= $1) OR (state = 1 AND expires <= $2)) RETURNING name";
-const UNCLEARED: &str = "SELECT name FROM attachments WHERE state = 2 LIMIT $1";
-const CLEARED: &str = "UPDATE attachments SET state = 3 \
-    WHERE state = 2 AND name = ANY($1)";
+// What was complete is removed, and what never was is as if it had been. In the order of names, as others lock rows.
+const RETIRE: &str = "INSERT INTO attachments (name, state, stored, charged, turn, expires) \
+    SELECT name, 3, 0, 0, 0, $2::integer FROM unnest($1::bytea[]) AS given (name) ORDER BY name \
+    ON CONFLICT (name) DO UPDATE SET state = 2, length = NULL, stored = 0, drop_at = NULL, expires = excluded.expires \
+    WHERE attachments.state IN (0, 1)";
+const UNCLEARED: &str = "SELECT name FROM attachments WHERE state = 2 AND name > $1 ORDER BY name LIMIT $2";
+// What another node sweeps at the same time is left to it.
+const CLEARED: &str = "UPDATE attachments SET state = 3 WHERE name IN (\
+    SELECT name FROM attachments WHERE state = 2 AND name = ANY($1) ORDER BY name FOR UPDATE SKIP LOCKED)";
 const FORGET: &str = "DELETE FROM attachments WHERE name IN (\
-    SELECT name FROM attachments WHERE state = 3 AND expires <= $1 LIMIT $2)";
+    SELECT name FROM attachments WHERE state = 3 AND expires <= $1 ORDER BY name LIMIT $2 FOR UPDATE SKIP LOCKED)";
 const FORGET_BUDGETS: &str = "DELETE FROM attachment_budgets WHERE bucket IN (\
-    SELECT bucket FROM attachment_budgets WHERE day <= $1 LIMIT $2)";
+    SELECT bucket FROM attachment_budgets WHERE day <= $1 ORDER BY bucket LIMIT $2 FOR UPDATE SKIP LOCKED)";
 const KNOWN: &str = "SELECT name FROM attachments \
     WHERE state < 3 AND name = ANY($1)";
 

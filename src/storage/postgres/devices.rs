@@ -5,7 +5,6 @@
 //! passes the limit or takes an id twice.
 
 use async_trait::async_trait;
-use sqlx::{Postgres, Transaction};
 
 use super::accounts::{drop_mailboxes, insert_device};
 use super::{Database, retrying};
@@ -27,24 +26,8 @@ impl PgDevices {
         Self { database }
     }
 
-    /// Begins to write on behalf of a device; `None` if it is gone.
-    async fn begin_as(&self, by: &Actor) -> Result<Option<Transaction<'static, Postgres>>, StorageError> {
-        let mut tx = self.database.begin().await?;
-        sqlx::query(LOCK_ACCOUNT)
-            .bind(by.address.aci.as_uuid())
-            .execute(&mut *tx)
-            .await?;
-        let there: bool = sqlx::query_scalar(ACTOR_EXISTS)
-            .bind(by.address.aci.as_uuid())
-            .bind(i16::from(by.address.device_id.get()))
-            .bind(by.mailbox.0)
-            .fetch_one(&mut *tx)
-            .await?;
-        Ok(there.then_some(tx))
-    }
-
     async fn try_offer(&self, offer: &LinkOffer, by: &Actor) -> Result<bool, StorageError> {
-        let Some(mut tx) = self.begin_as(by).await? else {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
             return Ok(false);
         };
         sqlx::query(MAKE_ROOM)
@@ -101,7 +84,7 @@ impl PgDevices {
     }
 
     async fn try_remove(&self, device: DeviceId, by: &Actor) -> Result<Vec<MailboxId>, StorageError> {
-        let Some(mut tx) = self.begin_as(by).await? else {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
             return Ok(vec![]);
         };
         let dropped: Vec<i64> = sqlx::query_scalar(REMOVE)
@@ -115,7 +98,7 @@ impl PgDevices {
     }
 
     async fn try_rename(&self, device: DeviceId, name: &DeviceName, by: &Actor) -> Result<bool, StorageError> {
-        let Some(mut tx) = self.begin_as(by).await? else {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
             return Ok(false);
         };
         let renamed = sqlx::query(RENAME)
@@ -129,7 +112,7 @@ impl PgDevices {
     }
 
     async fn try_set_lock(&self, lock: Option<&SecretVerifier>, by: &Actor) -> Result<bool, StorageError> {
-        let Some(mut tx) = self.begin_as(by).await? else {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
             return Ok(false);
         };
         sqlx::query(SET_LOCK)
@@ -143,7 +126,7 @@ impl PgDevices {
     }
 
     async fn try_set_discoverable(&self, discoverable: bool, by: &Actor) -> Result<bool, StorageError> {
-        let Some(mut tx) = self.begin_as(by).await? else {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
             return Ok(false);
         };
         sqlx::query(SET_DISCOVERABLE)
@@ -284,7 +267,6 @@ impl DeviceStore for PgDevices {
 
 const LOCK_ACCOUNT: &str = "SELECT 1 FROM accounts WHERE aci = $1 FOR UPDATE";
 const LOCK_ACCOUNTS: &str = "SELECT 1 FROM accounts WHERE aci = ANY($1) ORDER BY aci FOR UPDATE";
-const ACTOR_EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM devices WHERE aci = $1 AND device_id = $2 AND mailbox = $3)";
 const MAKE_ROOM: &str = "DELETE FROM link_offers WHERE aci = $1 AND device_id IS NULL AND key NOT IN (\
     SELECT key FROM link_offers WHERE aci = $1 AND device_id IS NULL ORDER BY expires DESC LIMIT $2)";
 const OFFER: &str = "INSERT INTO link_offers (key, aci, sealed_number, device_id, expires) \

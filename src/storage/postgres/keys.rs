@@ -10,7 +10,8 @@ use sqlx::{FromRow, PgConnection, Row};
 
 use super::{Database, retrying};
 use crate::domain::{
-    Aci, BundleSelector, IdentityKind, KeyCount, KeyUpload, PreKeyBundle, ProtocolAddress, SignedKeys, TakenBundles,
+    Aci, Actor, BundleSelector, IdentityKind, KeyCount, KeyUpload, PreKeyBundle, ProtocolAddress, SignedKeys,
+    TakenBundles,
 };
 use crate::storage::rows::{AddressedRow, EcRow, KyberRow, SignedRow, bundle, identity, kind_column};
 use crate::storage::{KeyStore, StorageError};
@@ -25,20 +26,16 @@ impl PgKeys {
         Self { database }
     }
 
-    async fn try_publish(
-        &self,
-        address: ProtocolAddress,
-        kind: IdentityKind,
-        upload: &KeyUpload,
-    ) -> Result<bool, StorageError> {
+    async fn try_publish(&self, by: &Actor, kind: IdentityKind, upload: &KeyUpload) -> Result<bool, StorageError> {
         let mut tx = self.database.begin().await?;
         let locked: Option<i16> = sqlx::query_scalar(LOCK_DEVICE)
-            .bind(address.aci.as_uuid())
-            .bind(i16::from(address.device_id.get()))
+            .bind(by.address.aci.as_uuid())
+            .bind(i16::from(by.address.device_id.get()))
+            .bind(by.mailbox.0)
             .fetch_optional(&mut *tx)
             .await?;
         if locked.is_some() {
-            publish(&mut tx, address, kind, upload).await?;
+            publish(&mut tx, by.address, kind, upload).await?;
         }
         tx.commit().await?;
         Ok(locked.is_some())
@@ -62,13 +59,8 @@ impl PgKeys {
 #[async_trait]
 impl KeyStore for PgKeys {
     #[tracing::instrument(name = "db.keys.publish", level = "debug", skip_all)]
-    async fn publish(
-        &self,
-        address: ProtocolAddress,
-        kind: IdentityKind,
-        upload: &KeyUpload,
-    ) -> Result<bool, StorageError> {
-        retrying!(self.try_publish(address, kind, upload).await)
+    async fn publish(&self, by: &Actor, kind: IdentityKind, upload: &KeyUpload) -> Result<bool, StorageError> {
+        retrying!(self.try_publish(by, kind, upload).await)
     }
 
     #[tracing::instrument(name = "db.keys.count", level = "debug", skip_all)]
@@ -231,7 +223,8 @@ fn taken(row: &PgRow) -> Result<Option<PreKeyBundle>, StorageError> {
     bundle(&AddressedRow::from_row(row)?, keys, ec, kyber).map(Some)
 }
 
-const LOCK_DEVICE: &str = "SELECT device_id FROM devices WHERE aci = $1 AND device_id = $2 FOR NO KEY UPDATE";
+const LOCK_DEVICE: &str = "SELECT device_id FROM devices \
+    WHERE aci = $1 AND device_id = $2 AND mailbox = $3 FOR NO KEY UPDATE";
 const COUNT: &str = "SELECT \
     (SELECT count(*) FROM one_time_ec_keys WHERE aci = $1 AND device_id = $2 AND kind = $3), \
     (SELECT count(*) FROM one_time_kyber_keys WHERE aci = $1 AND device_id = $2 AND kind = $3)";

@@ -24,7 +24,7 @@ use sqlx::{ConnectOptions, PgPool, Postgres, Transaction};
 use super::migrate::{self, Location};
 use super::open::Place;
 use super::{OpenError, Storage, StorageError};
-use crate::domain::QueueLimits;
+use crate::domain::{Actor, QueueLimits};
 
 /// Opens the database at `url` with at most `pool_size` connections, of which the queue's writers get up to four. At
 /// least two are used. The schema must be current.
@@ -86,6 +86,24 @@ impl Database {
     async fn begin(&self) -> Result<Transaction<'static, Postgres>, StorageError> {
         Ok(self.pool.begin().await?)
     }
+
+    /// Begins to write on behalf of a device; `None` if it is gone. Until this ends its account neither starts over nor
+    /// goes, and whoever else writes on behalf of the account waits.
+    async fn begin_as(&self, by: &Actor) -> Result<Option<Transaction<'static, Postgres>>, StorageError> {
+        let mut tx = self.begin().await?;
+        sqlx::query(HOLD_ACCOUNT)
+            .bind(by.address.aci.as_uuid())
+            .execute(&mut *tx)
+            .await?;
+        // A statement of its own: it sees what was committed while the account was waited for.
+        let there: bool = sqlx::query_scalar(ACTOR_EXISTS)
+            .bind(by.address.aci.as_uuid())
+            .bind(i16::from(by.address.device_id.get()))
+            .bind(by.mailbox.0)
+            .fetch_one(&mut *tx)
+            .await?;
+        Ok(there.then_some(tx))
+    }
 }
 
 /// Evaluates the attempt again for as long as other transactions are in its way, a bounded number of times.
@@ -104,6 +122,10 @@ macro_rules! retrying {
     }};
 }
 use retrying;
+
+// Weak enough to let rows that are being written elsewhere refer to the account meanwhile.
+const HOLD_ACCOUNT: &str = "SELECT 1 FROM accounts WHERE aci = $1 FOR NO KEY UPDATE";
+const ACTOR_EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM devices WHERE aci = $1 AND device_id = $2 AND mailbox = $3)";
 
 /// Between attempts. Whoever won has usually committed after the first.
 const PAUSES: [Duration; 5] = [

@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::{Database, retrying};
 use crate::domain::{
-    Aci, Confirmed, Day, EncryptedUsername, LinkHandle, MAX_GIVEN_UP, Reserved, Timestamp, Username, UsernameHash,
-    UsernameLink, held_until, reserved_until,
+    Aci, Actor, Confirmed, Day, EncryptedUsername, LinkHandle, MAX_GIVEN_UP, Reserved, Timestamp, Username,
+    UsernameHash, UsernameLink, held_until, reserved_until,
 };
 use crate::storage::usernames::{NameColumns, NameRow, NamedColumns, Standing, candidates, encrypted, hash, username};
 use crate::storage::{StorageError, UsernameStore};
@@ -27,11 +27,11 @@ impl PgUsernames {
         Self { database }
     }
 
-    async fn try_reserve(&self, aci: Aci, hashes: &[UsernameHash], now: Timestamp) -> Result<Reserved, StorageError> {
-        let mut tx = self.database.begin().await?;
-        if !lock_account(&mut tx, aci).await? {
+    async fn try_reserve(&self, by: &Actor, hashes: &[UsernameHash], now: Timestamp) -> Result<Reserved, StorageError> {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
             return Ok(Reserved::UnknownAccount);
-        }
+        };
+        let aci = by.address.aci;
         let given_up: i64 = sqlx::query_scalar(COUNT_GIVEN_UP)
             .bind(aci.as_uuid())
             .bind(now.day().0)
@@ -64,15 +64,15 @@ impl PgUsernames {
 
     async fn try_confirm(
         &self,
-        aci: Aci,
+        by: &Actor,
         hash: &UsernameHash,
         link: Option<&UsernameLink>,
         now: Timestamp,
     ) -> Result<Confirmed, StorageError> {
-        let mut tx = self.database.begin().await?;
-        if !lock_account(&mut tx, aci).await? {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
             return Ok(Confirmed::UnknownAccount);
-        }
+        };
+        let aci = by.address.aci;
         let row: Option<NameColumns> = sqlx::query_as(FIND_NAME)
             .bind(hash.0.as_slice())
             .fetch_optional(&mut *tx)
@@ -95,23 +95,27 @@ impl PgUsernames {
         Ok(Confirmed::Owned(handle))
     }
 
-    async fn try_release(&self, aci: Aci, today: Day) -> Result<(), StorageError> {
-        let mut tx = self.database.begin().await?;
-        lock_account(&mut tx, aci).await?;
+    async fn try_release(&self, by: &Actor, today: Day) -> Result<bool, StorageError> {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
+            return Ok(false);
+        };
+        let aci = by.address.aci;
         give_up(&mut tx, aci, today).await?;
         replace_link(&mut tx, aci, None).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(true)
     }
 
     async fn try_set_link(
         &self,
-        aci: Aci,
+        by: &Actor,
         link: &UsernameLink,
         keep_handle: bool,
     ) -> Result<Option<LinkHandle>, StorageError> {
-        let mut tx = self.database.begin().await?;
-        lock_account(&mut tx, aci).await?;
+        let Some(mut tx) = self.database.begin_as(by).await? else {
+            return Ok(None);
+        };
+        let aci = by.address.aci;
         let owns: bool = sqlx::query_scalar(OWNS_A_NAME)
             .bind(aci.as_uuid())
             .fetch_one(&mut *tx)
@@ -152,43 +156,47 @@ impl PgUsernames {
 #[async_trait]
 impl UsernameStore for PgUsernames {
     #[tracing::instrument(name = "db.usernames.reserve", level = "debug", skip_all)]
-    async fn reserve(&self, aci: Aci, hashes: &[UsernameHash], now: Timestamp) -> Result<Reserved, StorageError> {
-        retrying!(self.try_reserve(aci, hashes, now).await)
+    async fn reserve(&self, by: &Actor, hashes: &[UsernameHash], now: Timestamp) -> Result<Reserved, StorageError> {
+        retrying!(self.try_reserve(by, hashes, now).await)
     }
 
     #[tracing::instrument(name = "db.usernames.confirm", level = "debug", skip_all)]
     async fn confirm(
         &self,
-        aci: Aci,
+        by: &Actor,
         hash: &UsernameHash,
         link: Option<&UsernameLink>,
         now: Timestamp,
     ) -> Result<Confirmed, StorageError> {
-        retrying!(self.try_confirm(aci, hash, link, now).await)
+        retrying!(self.try_confirm(by, hash, link, now).await)
     }
 
     #[tracing::instrument(name = "db.usernames.release", level = "debug", skip_all)]
-    async fn release(&self, aci: Aci, today: Day) -> Result<(), StorageError> {
-        retrying!(self.try_release(aci, today).await)
+    async fn release(&self, by: &Actor, today: Day) -> Result<bool, StorageError> {
+        retrying!(self.try_release(by, today).await)
     }
 
     #[tracing::instrument(name = "db.usernames.set_link", level = "debug", skip_all)]
     async fn set_link(
         &self,
-        aci: Aci,
+        by: &Actor,
         link: &UsernameLink,
         keep_handle: bool,
     ) -> Result<Option<LinkHandle>, StorageError> {
-        retrying!(self.try_set_link(aci, link, keep_handle).await)
+        retrying!(self.try_set_link(by, link, keep_handle).await)
     }
 
     #[tracing::instrument(name = "db.usernames.drop_link", level = "debug", skip_all)]
-    async fn drop_link(&self, aci: Aci) -> Result<(), StorageError> {
+    async fn drop_link(&self, by: &Actor) -> Result<bool, StorageError> {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
+            return Ok(false);
+        };
         sqlx::query(DROP_LINK)
-            .bind(aci.as_uuid())
-            .execute(&self.database.pool)
+            .bind(by.address.aci.as_uuid())
+            .execute(&mut *tx)
             .await?;
-        Ok(())
+        tx.commit().await?;
+        Ok(true)
     }
 
     #[tracing::instrument(name = "db.usernames.find", level = "debug", skip_all)]
@@ -222,12 +230,6 @@ impl UsernameStore for PgUsernames {
     async fn expire(&self, now: Timestamp) -> Result<u64, StorageError> {
         retrying!(self.try_expire(now).await)
     }
-}
-
-/// Holds the account until the transaction ends; `false` if there is none.
-async fn lock_account(db: &mut PgConnection, aci: Aci) -> Result<bool, StorageError> {
-    let locked = sqlx::query(LOCK_ACCOUNT).bind(aci.as_uuid()).execute(db).await?;
-    Ok(locked.rows_affected() == 1)
 }
 
 /// Reserves the name if it is still to be had.
@@ -304,7 +306,6 @@ async fn keep_or_replace_link(
     }
 }
 
-const LOCK_ACCOUNT: &str = "SELECT 1 FROM accounts WHERE aci = $1 FOR NO KEY UPDATE";
 const COUNT_GIVEN_UP: &str = "SELECT count(*) FROM usernames WHERE aci = $1 AND NOT owned AND held_until > $2";
 const FIND_NAMES: &str = "SELECT hash, aci, owned, reserved_until, held_until FROM usernames WHERE hash = ANY($1)";
 // Locked, so that nobody takes it over because the reservation lapses just now.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{Database, json_numbers, json_rows};
-use crate::domain::{Aci, DataCursor, DataEntry, DataKey, DataLimits, DataPage, DataWrite, Written};
+use crate::domain::{Aci, Actor, DataCursor, DataEntry, DataKey, DataLimits, DataPage, DataWrite, Written};
 use crate::storage::account_data::{
     ChangeColumns, CounterColumns, DataCounter, KnownColumns, NewEntry, decide, entry, page,
 };
@@ -23,8 +23,11 @@ impl SqliteAccountData {
 #[async_trait]
 impl AccountDataStore for SqliteAccountData {
     #[tracing::instrument(name = "db.data.write", level = "debug", skip_all)]
-    async fn write(&self, aci: Aci, writes: &[DataWrite], limits: DataLimits) -> Result<Written, StorageError> {
-        let mut tx = self.database.begin().await?;
+    async fn write(&self, by: &Actor, writes: &[DataWrite], limits: DataLimits) -> Result<Written, StorageError> {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
+            return Ok(Written::UnknownAccount);
+        };
+        let aci = by.address.aci;
         sqlx::query(INSERT_COUNTER)
             .bind(aci.as_uuid())
             .execute(&mut *tx)

@@ -11,11 +11,11 @@ use sqlx::{Sqlite, SqliteConnection};
 use super::keys::publish;
 use super::{Database, json_numbers, json_uuids};
 use crate::domain::{
-    Account, Aci, AttributesUpdate, Day, Device, IdentityKind, KeyUpload, LockUpdate, MAX_ATTEMPTS, MailboxId,
+    Account, Aci, Actor, AttributesUpdate, Day, Device, IdentityKind, KeyUpload, LockUpdate, MAX_ATTEMPTS, MailboxId,
     NumberHash, Pni, ProtocolAddress, Registered, Registration, SecretVerifier, ServiceId, SessionKey, SignedKeys,
     Timestamp, VerificationSession,
 };
-use crate::storage::rows::{self, SessionRow};
+use crate::storage::rows::{self, CheckedRow, SessionRow};
 use crate::storage::{AccountStore, StorageError};
 
 /// Accounts in one file.
@@ -74,28 +74,29 @@ impl AccountStore for SqliteAccounts {
     }
 
     #[tracing::instrument(name = "db.accounts.register", level = "debug", skip_all)]
-    async fn register(&self, registration: &Registration) -> Result<Registered, StorageError> {
+    async fn register(&self, registration: &Registration, now: Timestamp) -> Result<Registered, StorageError> {
         let mut tx = self.database.begin().await?;
-        let known: Option<(uuid::Uuid, uuid::Uuid)> = sqlx::query_as(FIND_NUMBER)
+        if !use_session(&mut tx, registration, now).await? {
+            return Ok(Registered::NotVerified);
+        }
+        let known: Option<CheckedRow> = sqlx::query_as(FIND_CHECKED)
             .bind(registration.number.0.as_slice())
             .fetch_optional(&mut *tx)
             .await?;
         let registered = match known {
-            Some((aci, _)) if aci != *registration.aci.as_uuid() => {
-                return Ok(Registered::NumberTaken(Aci::new(aci)));
-            }
-            Some((_, pni)) => {
+            Some(known) if known.is_replaced_by(registration) => {
                 let dropped = drop_devices(&mut tx, registration.aci).await?;
                 restart_account(&mut tx, registration).await?;
                 Registered::Again {
-                    pni: Pni::new(pni),
+                    pni: Pni::new(known.pni),
                     dropped,
                 }
             }
-            None => {
+            None if registration.replaces.is_none() => {
                 insert_account(&mut tx, registration).await?;
                 Registered::New
             }
+            _ => return Ok(Registered::Changed),
         };
         insert_device(
             &mut tx,
@@ -140,15 +141,12 @@ impl AccountStore for SqliteAccounts {
     }
 
     #[tracing::instrument(name = "db.accounts.update_attributes", level = "debug", skip_all)]
-    async fn update_attributes(
-        &self,
-        address: ProtocolAddress,
-        update: &AttributesUpdate,
-    ) -> Result<bool, StorageError> {
+    async fn update_attributes(&self, by: &Actor, update: &AttributesUpdate) -> Result<bool, StorageError> {
         let mut tx = self.database.begin().await?;
         let updated = sqlx::query(UPDATE_DEVICE)
-            .bind(address.aci.as_uuid())
-            .bind(i16::from(address.device_id.get()))
+            .bind(by.address.aci.as_uuid())
+            .bind(i16::from(by.address.device_id.get()))
+            .bind(by.mailbox.0)
             .bind(update.name.as_ref().map(|name| name.as_bytes()))
             .bind(update.fetches_messages)
             .bind(i64::from(update.capabilities.bits()))
@@ -158,7 +156,7 @@ impl AccountStore for SqliteAccounts {
             return Ok(false);
         }
         sqlx::query(UPDATE_ACCOUNT)
-            .bind(address.aci.as_uuid())
+            .bind(by.address.aci.as_uuid())
             .bind(update.access.sealed_key.as_ref().map(|sealed| sealed.0.as_slice()))
             .bind(update.access.unrestricted)
             .bind(update.discoverable)
@@ -185,11 +183,13 @@ impl AccountStore for SqliteAccounts {
     }
 
     #[tracing::instrument(name = "db.accounts.delete", level = "debug", skip_all)]
-    async fn delete(&self, aci: Aci) -> Result<Vec<MailboxId>, StorageError> {
-        let mut tx = self.database.begin().await?;
-        let dropped = drop_devices(&mut tx, aci).await?;
+    async fn delete(&self, by: &Actor) -> Result<Vec<MailboxId>, StorageError> {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
+            return Ok(vec![]);
+        };
+        let dropped = drop_devices(&mut tx, by.address.aci).await?;
         sqlx::query(DELETE_ACCOUNT)
-            .bind(aci.as_uuid())
+            .bind(by.address.aci.as_uuid())
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
@@ -243,15 +243,6 @@ impl AccountStore for SqliteAccounts {
         row.map(SessionRow::into_session).transpose()
     }
 
-    #[tracing::instrument(name = "db.sessions.close", level = "debug", skip_all)]
-    async fn close_session(&self, key: &SessionKey) -> Result<(), StorageError> {
-        sqlx::query(CLOSE_SESSION)
-            .bind(key.0.as_slice())
-            .execute(&self.database.write)
-            .await?;
-        Ok(())
-    }
-
     #[tracing::instrument(name = "db.sessions.expire", level = "debug", skip_all)]
     async fn expire_sessions(&self, now: Timestamp) -> Result<u64, StorageError> {
         let expired = sqlx::query(EXPIRE_SESSIONS)
@@ -260,6 +251,24 @@ impl AccountStore for SqliteAccounts {
             .await?;
         Ok(expired.rows_affected())
     }
+}
+
+/// Uses the session up that proves the number; `false` if it does not, or not any more.
+async fn use_session(
+    db: &mut SqliteConnection,
+    registration: &Registration,
+    now: Timestamp,
+) -> Result<bool, StorageError> {
+    let Some(key) = &registration.session else {
+        return Ok(true);
+    };
+    let used = sqlx::query(USE_SESSION)
+        .bind(key.0.as_slice())
+        .bind(registration.number.0.as_slice())
+        .bind(now.0)
+        .execute(db)
+        .await?;
+    Ok(used.rows_affected() == 1)
 }
 
 async fn insert_account(db: &mut SqliteConnection, registration: &Registration) -> Result<(), StorageError> {
@@ -384,6 +393,8 @@ const PIN_TRUST_ROOT: &str = "INSERT INTO settings (name, value) VALUES ('trust_
 const PINNED_TRUST_ROOT: &str = "SELECT value FROM settings WHERE name = 'trust_root'";
 const PINNED_PEPPER: &str = "SELECT value FROM settings WHERE name = 'pepper_check'";
 const FIND_NUMBER: &str = "SELECT aci, pni FROM accounts WHERE number_hash = $1";
+const FIND_CHECKED: &str = "SELECT aci, pni, mailbox, capabilities, recovery_salt, lock_salt \
+    FROM accounts JOIN devices USING (aci) WHERE number_hash = $1 AND device_id = 1";
 const INSERT_ACCOUNT: &str = "INSERT INTO accounts (aci, aci_identity, pni_identity, access_key, \
         unrestricted, discoverable, recovery_salt, recovery_hash, lock_salt, lock_hash, pni, number_hash) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
@@ -403,8 +414,8 @@ const FIND_ALL: &str = "SELECT * FROM accounts JOIN devices USING (aci) \
     WHERE aci IN (SELECT unhex(value) FROM json_each($1)) \
         OR aci IN (SELECT aci FROM accounts WHERE pni IN (SELECT unhex(value) FROM json_each($2))) \
     ORDER BY aci, device_id";
-const UPDATE_DEVICE: &str = "UPDATE devices SET name = $3, fetches_messages = $4, capabilities = $5 \
-    WHERE aci = $1 AND device_id = $2";
+const UPDATE_DEVICE: &str = "UPDATE devices SET name = $4, fetches_messages = $5, capabilities = $6 \
+    WHERE aci = $1 AND device_id = $2 AND mailbox = $3";
 const UPDATE_ACCOUNT: &str = "UPDATE accounts SET access_key = $2, unrestricted = $3, discoverable = $4, \
         recovery_salt = coalesce($5, recovery_salt), recovery_hash = coalesce($6, recovery_hash), \
         lock_salt = CASE WHEN $7 THEN lock_salt ELSE $8 END, lock_hash = CASE WHEN $7 THEN lock_hash ELSE $9 END \
@@ -425,7 +436,8 @@ const TRY_SESSION: &str = "UPDATE verification_sessions SET attempts = attempts 
         verified = verified OR ($3 AND attempts < $4) \
     WHERE key = $1 AND expires > $2 \
     RETURNING key, number_hash, sealed_number, verified, attempts, expires";
-const CLOSE_SESSION: &str = "DELETE FROM verification_sessions WHERE key = $1";
+const USE_SESSION: &str = "DELETE FROM verification_sessions \
+    WHERE key = $1 AND number_hash = $2 AND verified AND expires > $3";
 const EXPIRE_SESSIONS: &str = "DELETE FROM verification_sessions WHERE expires <= $1";
 
 #[cfg(test)]

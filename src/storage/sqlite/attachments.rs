@@ -10,8 +10,8 @@ use sqlx::SqliteConnection;
 
 use super::{Database, json_rows};
 use crate::domain::{
-    Appended, Attachment, AttachmentName, Budget, Day, MAX_SEGMENTS, NewUpload, Opened, REMOVED_DAYS, Segment,
-    Timestamp, Turn, TurnTaken, Upload, UploadTimes,
+    Appended, Attachment, AttachmentName, Budget, Day, NewUpload, Opened, REMOVED_DAYS, Segment, Timestamp, Turn,
+    TurnTaken, Upload, UploadTimes,
 };
 use crate::storage::attachments::{Change, signed};
 use crate::storage::rows::{self, SegmentRow, UploadRow};
@@ -30,6 +30,18 @@ impl SqliteAttachments {
 
 #[async_trait]
 impl AttachmentStore for SqliteAttachments {
+    #[tracing::instrument(name = "db.attachments.realm", level = "debug", skip_all)]
+    async fn realm(&self, proposed: [u8; 16]) -> Result<[u8; 16], StorageError> {
+        let mut tx = self.database.begin().await?;
+        sqlx::query(PIN_REALM)
+            .bind(proposed.as_slice())
+            .execute(&mut *tx)
+            .await?;
+        let pinned: Vec<u8> = sqlx::query_scalar(PINNED_REALM).fetch_one(&mut *tx).await?;
+        tx.commit().await?;
+        rows::realm(&pinned)
+    }
+
     #[tracing::instrument(name = "db.attachments.reserve", level = "debug", skip_all)]
     async fn reserve(&self, budget: &Budget, bytes: u64) -> Result<bool, StorageError> {
         let mut tx = self.database.begin().await?;
@@ -89,11 +101,16 @@ impl AttachmentStore for SqliteAttachments {
         times: &UploadTimes,
     ) -> Result<Appended, StorageError> {
         let mut tx = self.database.begin().await?;
-        let change = row(&mut tx, name)
-            .await?
-            .and_then(|row| row.append(turn, segments, times));
-        let Some(Change { row, charge: bytes }) = change else {
+        let Some(row) = row(&mut tx, name).await? else {
             return Ok(Appended::Overtaken);
+        };
+        let before: i64 = sqlx::query_scalar(COUNT_SEGMENTS)
+            .bind(name.0.as_slice())
+            .fetch_one(&mut *tx)
+            .await?;
+        let Change { row, charge: bytes } = match row.append(before, turn, segments, budget, times) {
+            Ok(change) => change,
+            Err(refused) => return Ok(refused),
         };
         if !charge(&mut tx, budget, bytes).await? {
             return Ok(Appended::OverBudget);
@@ -106,13 +123,6 @@ impl AttachmentStore for SqliteAttachments {
             .bind(json_rows(numbers))
             .execute(&mut *tx)
             .await?;
-        let count: i64 = sqlx::query_scalar(COUNT_SEGMENTS)
-            .bind(name.0.as_slice())
-            .fetch_one(&mut *tx)
-            .await?;
-        if count > MAX_SEGMENTS {
-            return Ok(Appended::TooMany);
-        }
         save(&mut tx, name, &row).await?;
         tx.commit().await?;
         Ok(row.upload(times.now).map_or(Appended::Overtaken, Appended::At))
@@ -146,6 +156,20 @@ impl AttachmentStore for SqliteAttachments {
         Ok(there)
     }
 
+    #[tracing::instrument(name = "db.attachments.retire", level = "debug", skip_all)]
+    async fn retire(&self, names: &[AttachmentName], now: Timestamp) -> Result<(), StorageError> {
+        let names = json_names(names);
+        let mut tx = self.database.begin().await?;
+        sqlx::query(RETIRE)
+            .bind(&names)
+            .bind(now.day().plus(REMOVED_DAYS).0)
+            .execute(&mut *tx)
+            .await?;
+        drop_segments(&mut tx, &names).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
     #[tracing::instrument(name = "db.attachments.expire", level = "debug", skip_all)]
     async fn expire(&self, now: Timestamp, limit: u32) -> Result<u64, StorageError> {
         let mut tx = self.database.begin().await?;
@@ -163,8 +187,9 @@ impl AttachmentStore for SqliteAttachments {
     }
 
     #[tracing::instrument(name = "db.attachments.uncleared", level = "debug", skip_all)]
-    async fn uncleared(&self, limit: u32) -> Result<Vec<AttachmentName>, StorageError> {
+    async fn uncleared(&self, after: Option<AttachmentName>, limit: u32) -> Result<Vec<AttachmentName>, StorageError> {
         let found: Vec<Vec<u8>> = sqlx::query_scalar(UNCLEARED)
+            .bind(after.as_ref().map_or(&[][..], |name| name.0.as_slice()))
             .bind(i64::from(limit))
             .fetch_all(&self.database.read)
             .await?;
@@ -272,6 +297,8 @@ fn json_names<'a>(names: impl IntoIterator<Item = &'a AttachmentName>) -> String
     json
 }
 
+const PIN_REALM: &str = "INSERT INTO settings (name, value) VALUES ('attachment_realm', $1) ON CONFLICT DO NOTHING";
+const PINNED_REALM: &str = "SELECT value FROM settings WHERE name = 'attachment_realm'";
 const UPLOAD: &str = "SELECT state, length, stored, charged, turn, drop_at, expires FROM attachments WHERE name = $1";
 const INSERT: &str = "INSERT INTO attachments (name, state, length, stored, charged, turn, drop_at, expires) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
@@ -290,15 +317,21 @@ const ATTACHMENT: &str = "SELECT a.stored, s.start, s.length, s.tag FROM attachm
     WHERE a.name = $1 AND a.state = 1 AND a.expires > $2 ORDER BY s.start";
 const REMOVE: &str = "UPDATE attachments SET state = 2, length = NULL, stored = 0, drop_at = NULL, expires = $4 \
     WHERE name = $1 AND ((state = 0 AND drop_at > $2) OR (state = 1 AND expires > $3))";
+// "state <> 0" says nothing new: it is by these words that SQLite finds the index that has them.
 const EXPIRE: &str = "UPDATE attachments SET state = 2, length = NULL, stored = 0, drop_at = NULL, expires = $3 \
     WHERE name IN (SELECT name FROM (\
         SELECT name FROM attachments WHERE state = 0 AND drop_at <= $1 \
-        UNION ALL SELECT name FROM attachments WHERE state = 1 AND expires <= $2) LIMIT $4) RETURNING name";
-const UNCLEARED: &str = "SELECT name FROM attachments WHERE state = 2 LIMIT $1";
+        UNION ALL SELECT name FROM attachments WHERE state <> 0 AND state = 1 AND expires <= $2) LIMIT $4) RETURNING name";
+// What was complete is removed, and what never was is as if it had been.
+const RETIRE: &str = "INSERT INTO attachments (name, state, stored, charged, turn, expires) \
+    SELECT unhex(value), 3, 0, 0, 0, $2 FROM json_each($1) WHERE TRUE \
+    ON CONFLICT (name) DO UPDATE SET state = 2, length = NULL, stored = 0, drop_at = NULL, expires = excluded.expires \
+    WHERE attachments.state IN (0, 1)";
+const UNCLEARED: &str = "SELECT name FROM attachments WHERE state = 2 AND name > $1 ORDER BY name LIMIT $2";
 const CLEARED: &str = "UPDATE attachments SET state = 3 \
     WHERE state = 2 AND name IN (SELECT unhex(value) FROM json_each($1))";
 const FORGET: &str = "DELETE FROM attachments WHERE name IN (\
-    SELECT name FROM attachments WHERE state = 3 AND expires <= $1 LIMIT $2)";
+    SELECT name FROM attachments WHERE state <> 0 AND state = 3 AND expires <= $1 LIMIT $2)";
 const FORGET_BUDGETS: &str = "DELETE FROM attachment_budgets WHERE bucket IN (\
     SELECT bucket FROM attachment_budgets WHERE day <= $1 LIMIT $2)";
 const KNOWN: &str = "SELECT name FROM attachments \
@@ -309,6 +342,23 @@ mod tests {
     use super::*;
 
     crate::storage::conformance::attachment_store_suite!(crate::storage::testing::sqlite);
+
+    #[tokio::test]
+    async fn what_is_swept_is_found_by_its_index() {
+        let database = crate::storage::testing::sqlite(crate::storage::testing::ROOMY)
+            .await
+            .unwrap();
+        let mut plans = Vec::new();
+        for statement in [EXPIRE, UNCLEARED, FORGET, FORGET_BUDGETS] {
+            let plan = database.plan(statement).await;
+            assert!(!plan.contains("SCAN attachment"), "{statement}: {plan}");
+            plans.push(plan);
+        }
+        let plan = plans.concat();
+        for index in ["_drop_at", "_expires", "_removed", "_budgets_day"] {
+            assert!(plan.contains(index), "{index}: {plan}");
+        }
+    }
 
     #[test]
     fn names_become_json() {

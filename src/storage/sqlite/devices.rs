@@ -1,7 +1,6 @@
 //! Linked devices on SQLite.
 
 use async_trait::async_trait;
-use sqlx::{Sqlite, Transaction};
 
 use super::accounts::{drop_mailboxes, insert_device};
 use super::{Database, json_numbers};
@@ -22,25 +21,13 @@ impl SqliteDevices {
     pub(super) fn new(database: Database) -> Self {
         Self { database }
     }
-
-    /// Begins to write on behalf of a device; `None` if it is gone.
-    async fn begin_as(&self, by: &Actor) -> Result<Option<Transaction<'static, Sqlite>>, StorageError> {
-        let mut tx = self.database.begin().await?;
-        let there: bool = sqlx::query_scalar(ACTOR_EXISTS)
-            .bind(by.address.aci.as_uuid())
-            .bind(i16::from(by.address.device_id.get()))
-            .bind(by.mailbox.0)
-            .fetch_one(&mut *tx)
-            .await?;
-        Ok(there.then_some(tx))
-    }
 }
 
 #[async_trait]
 impl DeviceStore for SqliteDevices {
     #[tracing::instrument(name = "db.devices.offer", level = "debug", skip_all)]
     async fn offer(&self, offer: &LinkOffer, by: &Actor) -> Result<bool, StorageError> {
-        let Some(mut tx) = self.begin_as(by).await? else {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
             return Ok(false);
         };
         sqlx::query(MAKE_ROOM)
@@ -117,7 +104,7 @@ impl DeviceStore for SqliteDevices {
 
     #[tracing::instrument(name = "db.devices.remove", level = "debug", skip_all)]
     async fn remove(&self, device: DeviceId, by: &Actor) -> Result<Vec<MailboxId>, StorageError> {
-        let Some(mut tx) = self.begin_as(by).await? else {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
             return Ok(vec![]);
         };
         let dropped: Vec<i64> = sqlx::query_scalar(REMOVE)
@@ -132,7 +119,7 @@ impl DeviceStore for SqliteDevices {
 
     #[tracing::instrument(name = "db.devices.rename", level = "debug", skip_all)]
     async fn rename(&self, device: DeviceId, name: &DeviceName, by: &Actor) -> Result<bool, StorageError> {
-        let Some(mut tx) = self.begin_as(by).await? else {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
             return Ok(false);
         };
         let renamed = sqlx::query(RENAME)
@@ -159,7 +146,7 @@ impl DeviceStore for SqliteDevices {
 
     #[tracing::instrument(name = "db.devices.set_lock", level = "debug", skip_all)]
     async fn set_lock(&self, lock: Option<&SecretVerifier>, by: &Actor) -> Result<bool, StorageError> {
-        let Some(mut tx) = self.begin_as(by).await? else {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
             return Ok(false);
         };
         sqlx::query(SET_LOCK)
@@ -174,7 +161,7 @@ impl DeviceStore for SqliteDevices {
 
     #[tracing::instrument(name = "db.devices.set_discoverable", level = "debug", skip_all)]
     async fn set_discoverable(&self, discoverable: bool, by: &Actor) -> Result<bool, StorageError> {
-        let Some(mut tx) = self.begin_as(by).await? else {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
             return Ok(false);
         };
         sqlx::query(SET_DISCOVERABLE)
@@ -230,7 +217,6 @@ impl DeviceStore for SqliteDevices {
     }
 }
 
-const ACTOR_EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM devices WHERE aci = $1 AND device_id = $2 AND mailbox = $3)";
 const MAKE_ROOM: &str = "DELETE FROM link_offers WHERE aci = $1 AND device_id IS NULL AND key NOT IN (\
     SELECT key FROM link_offers WHERE aci = $1 AND device_id IS NULL ORDER BY expires DESC LIMIT $2)";
 const OFFER: &str = "INSERT INTO link_offers (key, aci, sealed_number, device_id, expires) \

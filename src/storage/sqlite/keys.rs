@@ -10,7 +10,7 @@ use sqlx::{FromRow, Row, SqliteConnection};
 
 use super::{Database, json_numbers};
 use crate::domain::{
-    Aci, BundleSelector, IdentityKind, KeyCount, KeyUpload, ProtocolAddress, SignedKeys, TakenBundles,
+    Aci, Actor, BundleSelector, IdentityKind, KeyCount, KeyUpload, ProtocolAddress, SignedKeys, TakenBundles,
 };
 use crate::storage::rows::{AddressedRow, SignedRow, bundle, identity, kind_column};
 use crate::storage::{KeyStore, StorageError};
@@ -29,23 +29,13 @@ impl SqliteKeys {
 #[async_trait]
 impl KeyStore for SqliteKeys {
     #[tracing::instrument(name = "db.keys.publish", level = "debug", skip_all)]
-    async fn publish(
-        &self,
-        address: ProtocolAddress,
-        kind: IdentityKind,
-        upload: &KeyUpload,
-    ) -> Result<bool, StorageError> {
-        let mut tx = self.database.begin().await?;
-        let exists: bool = sqlx::query_scalar(DEVICE_EXISTS)
-            .bind(address.aci.as_uuid())
-            .bind(i16::from(address.device_id.get()))
-            .fetch_one(&mut *tx)
-            .await?;
-        if exists {
-            publish(&mut tx, address, kind, upload).await?;
-        }
+    async fn publish(&self, by: &Actor, kind: IdentityKind, upload: &KeyUpload) -> Result<bool, StorageError> {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
+            return Ok(false);
+        };
+        publish(&mut tx, by.address, kind, upload).await?;
         tx.commit().await?;
-        Ok(exists)
+        Ok(true)
     }
 
     #[tracing::instrument(name = "db.keys.count", level = "debug", skip_all)]
@@ -221,7 +211,6 @@ where
     Ok(None)
 }
 
-const DEVICE_EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM devices WHERE aci = $1 AND device_id = $2)";
 const COUNT: &str = "SELECT \
     (SELECT count(*) FROM one_time_ec_keys WHERE aci = $1 AND device_id = $2 AND kind = $3), \
     (SELECT count(*) FROM one_time_kyber_keys WHERE aci = $1 AND device_id = $2 AND kind = $3)";

@@ -27,7 +27,7 @@ use sqlx::{ConnectOptions, Sqlite, SqlitePool, Transaction};
 use super::migrate::{self, Location};
 use super::open::Place;
 use super::{OpenError, Storage, StorageError};
-use crate::domain::QueueLimits;
+use crate::domain::{Actor, QueueLimits};
 
 pub(super) use lock::FileLock;
 
@@ -131,6 +131,18 @@ impl Database {
         self.write.acquire().await?.close().await?;
         Ok(self.write.begin_with(BEGIN_WRITING).await?)
     }
+
+    /// Begins to write on behalf of a device; `None` if it is gone. Until this ends it stays.
+    async fn begin_as(&self, by: &Actor) -> Result<Option<Transaction<'static, Sqlite>>, StorageError> {
+        let mut tx = self.begin().await?;
+        let there: bool = sqlx::query_scalar(ACTOR_EXISTS)
+            .bind(by.address.aci.as_uuid())
+            .bind(i16::from(by.address.device_id.get()))
+            .bind(by.mailbox.0)
+            .fetch_one(&mut *tx)
+            .await?;
+        Ok(there.then_some(tx))
+    }
 }
 
 /// Rows of numbers as JSON text, `[[1,2],[3,4]]`: one parameter carries a batch of any size, where a statement per row
@@ -174,6 +186,7 @@ fn push_numbers(json: &mut String, numbers: impl IntoIterator<Item = i64>) {
 
 /// Takes the write lock at once: one taken later, after a read, can be refused.
 const BEGIN_WRITING: &str = "BEGIN IMMEDIATE";
+const ACTOR_EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM devices WHERE aci = $1 AND device_id = $2 AND mailbox = $3)";
 const READERS: u32 = 4;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 
 use super::Database;
-use crate::domain::{Aci, AvatarChange, MAX_PROFILE_VERSIONS, Profile, ProfileVersion, ProtocolAddress};
+use crate::domain::{Aci, Actor, Avatar, AvatarChange, MAX_PROFILE_VERSIONS, Profile, ProfileVersion};
+use crate::storage::profiles::without;
 use crate::storage::rows::ProfileRow;
 use crate::storage::{ProfileStore, StorageError};
 
@@ -23,28 +24,23 @@ impl ProfileStore for SqliteProfiles {
     #[tracing::instrument(name = "db.profiles.publish", level = "debug", skip_all)]
     async fn publish(
         &self,
-        address: ProtocolAddress,
+        by: &Actor,
         version: &ProfileVersion,
         profile: &Profile,
         avatar: &AvatarChange,
-    ) -> Result<bool, StorageError> {
-        let mut tx = self.database.begin().await?;
-        let device: Option<i64> = sqlx::query_scalar(FIND_DEVICE)
-            .bind(address.aci.as_uuid())
-            .bind(i16::from(address.device_id.get()))
-            .fetch_optional(&mut *tx)
-            .await?;
-        if device.is_none() {
-            return Ok(false);
-        }
+    ) -> Result<Option<Vec<Avatar>>, StorageError> {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
+            return Ok(None);
+        };
+        let before = avatars(&mut *tx, by.address.aci).await?;
         sqlx::query(GROW_OLDER)
-            .bind(address.aci.as_uuid())
+            .bind(by.address.aci.as_uuid())
             .bind(version.0.as_slice())
             .bind(MAX_PROFILE_VERSIONS)
             .execute(&mut *tx)
             .await?;
         sqlx::query(DROP_OLD)
-            .bind(address.aci.as_uuid())
+            .bind(by.address.aci.as_uuid())
             .bind(MAX_PROFILE_VERSIONS)
             .execute(&mut *tx)
             .await?;
@@ -54,7 +50,7 @@ impl ProfileStore for SqliteProfiles {
             AvatarChange::Replace(avatar) => (false, Some(avatar.0.as_str())),
         };
         sqlx::query(PUBLISH)
-            .bind(address.aci.as_uuid())
+            .bind(by.address.aci.as_uuid())
             .bind(version.0.as_slice())
             .bind(profile.commitment.as_slice())
             .bind(&profile.name[..])
@@ -66,8 +62,9 @@ impl ProfileStore for SqliteProfiles {
             .bind(keep)
             .execute(&mut *tx)
             .await?;
+        let after = avatars(&mut *tx, by.address.aci).await?;
         tx.commit().await?;
-        Ok(true)
+        Ok(Some(without(before, &after)))
     }
 
     #[tracing::instrument(name = "db.profiles.find", level = "debug", skip_all)]
@@ -79,13 +76,26 @@ impl ProfileStore for SqliteProfiles {
             .await?;
         row.map(ProfileRow::into_profile).transpose()
     }
+
+    #[tracing::instrument(name = "db.profiles.avatars", level = "debug", skip_all)]
+    async fn avatars(&self, aci: Aci) -> Result<Vec<Avatar>, StorageError> {
+        avatars(&self.database.read, aci).await
+    }
 }
 
-const FIND_DEVICE: &str = "SELECT mailbox FROM devices WHERE aci = $1 AND device_id = $2";
+async fn avatars<'e>(
+    db: impl sqlx::Executor<'e, Database = sqlx::Sqlite>,
+    aci: Aci,
+) -> Result<Vec<Avatar>, StorageError> {
+    let found: Vec<String> = sqlx::query_scalar(AVATARS).bind(aci.as_uuid()).fetch_all(db).await?;
+    Ok(found.into_iter().map(Avatar).collect())
+}
+
 // Those written since this version was; all of them if it is new.
 const GROW_OLDER: &str = "UPDATE profiles SET age = age + 1 WHERE aci = $1 \
     AND age < coalesce((SELECT age FROM profiles WHERE aci = $1 AND version = $2), $3)";
 const DROP_OLD: &str = "DELETE FROM profiles WHERE aci = $1 AND age >= $2";
+const AVATARS: &str = "SELECT avatar FROM profiles WHERE aci = $1 AND avatar IS NOT NULL";
 const PUBLISH: &str = "INSERT INTO profiles (aci, version, age, commitment, name, about, about_emoji, payment_address, \
         phone_number_sharing, avatar) \
     VALUES ($1, $2, 0, $3, $4, $5, $6, $7, $8, $9) \

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{Database, json_numbers};
 use crate::domain::{
-    Aci, Confirmed, Day, EncryptedUsername, LinkHandle, MAX_GIVEN_UP, Reserved, Timestamp, Username, UsernameHash,
-    UsernameLink, held_until, reserved_until,
+    Aci, Actor, Confirmed, Day, EncryptedUsername, LinkHandle, MAX_GIVEN_UP, Reserved, Timestamp, Username,
+    UsernameHash, UsernameLink, held_until, reserved_until,
 };
 use crate::storage::usernames::{NameColumns, NameRow, NamedColumns, Standing, candidates, encrypted, hash, username};
 use crate::storage::{StorageError, UsernameStore};
@@ -28,11 +28,11 @@ impl SqliteUsernames {
 #[async_trait]
 impl UsernameStore for SqliteUsernames {
     #[tracing::instrument(name = "db.usernames.reserve", level = "debug", skip_all)]
-    async fn reserve(&self, aci: Aci, hashes: &[UsernameHash], now: Timestamp) -> Result<Reserved, StorageError> {
-        let mut tx = self.database.begin().await?;
-        if !account_exists(&mut tx, aci).await? {
+    async fn reserve(&self, by: &Actor, hashes: &[UsernameHash], now: Timestamp) -> Result<Reserved, StorageError> {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
             return Ok(Reserved::UnknownAccount);
-        }
+        };
+        let aci = by.address.aci;
         let given_up: i64 = sqlx::query_scalar(COUNT_GIVEN_UP)
             .bind(aci.as_uuid())
             .bind(now.day().0)
@@ -69,15 +69,15 @@ impl UsernameStore for SqliteUsernames {
     #[tracing::instrument(name = "db.usernames.confirm", level = "debug", skip_all)]
     async fn confirm(
         &self,
-        aci: Aci,
+        by: &Actor,
         hash: &UsernameHash,
         link: Option<&UsernameLink>,
         now: Timestamp,
     ) -> Result<Confirmed, StorageError> {
-        let mut tx = self.database.begin().await?;
-        if !account_exists(&mut tx, aci).await? {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
             return Ok(Confirmed::UnknownAccount);
-        }
+        };
+        let aci = by.address.aci;
         let row: Option<NameColumns> = sqlx::query_as(FIND_NAME)
             .bind(hash.0.as_slice())
             .fetch_optional(&mut *tx)
@@ -101,22 +101,28 @@ impl UsernameStore for SqliteUsernames {
     }
 
     #[tracing::instrument(name = "db.usernames.release", level = "debug", skip_all)]
-    async fn release(&self, aci: Aci, today: Day) -> Result<(), StorageError> {
-        let mut tx = self.database.begin().await?;
+    async fn release(&self, by: &Actor, today: Day) -> Result<bool, StorageError> {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
+            return Ok(false);
+        };
+        let aci = by.address.aci;
         give_up(&mut tx, aci, today).await?;
         replace_link(&mut tx, aci, None).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(true)
     }
 
     #[tracing::instrument(name = "db.usernames.set_link", level = "debug", skip_all)]
     async fn set_link(
         &self,
-        aci: Aci,
+        by: &Actor,
         link: &UsernameLink,
         keep_handle: bool,
     ) -> Result<Option<LinkHandle>, StorageError> {
-        let mut tx = self.database.begin().await?;
+        let Some(mut tx) = self.database.begin_as(by).await? else {
+            return Ok(None);
+        };
+        let aci = by.address.aci;
         let owns: bool = sqlx::query_scalar(OWNS_A_NAME)
             .bind(aci.as_uuid())
             .fetch_one(&mut *tx)
@@ -141,12 +147,16 @@ impl UsernameStore for SqliteUsernames {
     }
 
     #[tracing::instrument(name = "db.usernames.drop_link", level = "debug", skip_all)]
-    async fn drop_link(&self, aci: Aci) -> Result<(), StorageError> {
+    async fn drop_link(&self, by: &Actor) -> Result<bool, StorageError> {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
+            return Ok(false);
+        };
         sqlx::query(DROP_LINK)
-            .bind(aci.as_uuid())
-            .execute(&self.database.write)
+            .bind(by.address.aci.as_uuid())
+            .execute(&mut *tx)
             .await?;
-        Ok(())
+        tx.commit().await?;
+        Ok(true)
     }
 
     #[tracing::instrument(name = "db.usernames.find", level = "debug", skip_all)]
@@ -189,13 +199,6 @@ impl UsernameStore for SqliteUsernames {
         tx.commit().await?;
         Ok(freed.rows_affected())
     }
-}
-
-async fn account_exists(db: &mut SqliteConnection, aci: Aci) -> Result<bool, StorageError> {
-    Ok(sqlx::query_scalar(ACCOUNT_EXISTS)
-        .bind(aci.as_uuid())
-        .fetch_one(db)
-        .await?)
 }
 
 /// What the table holds of these names.
@@ -263,7 +266,6 @@ async fn keep_or_replace_link(
     }
 }
 
-const ACCOUNT_EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM accounts WHERE aci = $1)";
 const COUNT_GIVEN_UP: &str = "SELECT count(*) FROM usernames WHERE aci = $1 AND owned = 0 AND held_until > $2";
 const FIND_NAMES: &str = "SELECT hash, aci, owned, reserved_until, held_until FROM usernames \
     WHERE hash IN (SELECT substr($1, 1 + 32 * value, 32) FROM json_each($2))";

@@ -3,6 +3,7 @@
 use blind_relay::http::routes::Route;
 use serde_json::{Value, json};
 
+use super::form::Form;
 use crate::support::fan_out::{self, Entry};
 use crate::support::keys::{base64, digest};
 use crate::support::person::{open_session, verified_session};
@@ -33,7 +34,7 @@ pub(super) enum Body {
 }
 
 impl Case {
-    fn new(path: impl Into<String>, success: u16) -> Self {
+    pub(super) fn new(path: impl Into<String>, success: u16) -> Self {
         Self {
             path: path.into(),
             body: None,
@@ -56,7 +57,7 @@ impl Case {
         self
     }
 
-    fn header(mut self, name: &'static str, value: &str) -> Self {
+    pub(super) fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
     }
@@ -262,45 +263,6 @@ pub(super) async fn case(route: &Route, server: &Server, caller: &Person, target
         ) => Case::new(path, 404),
         ("put", "/v1/challenge") | ("post", "/v1/challenge/push") => Case::new(path, 404).json(json!({})),
         other => panic!("{other:?} has no case: say here how it is used rightfully"),
-    }
-}
-
-/// An upload form.
-struct Form {
-    key: String,
-    capability: String,
-}
-
-impl Form {
-    async fn get(server: &Server, caller: &Person) -> Self {
-        let form = ask(caller.request(server, "GET", "/v4/attachments/form/upload")).await;
-        let form = form.expect(200).json();
-        Self {
-            key: form["key"].as_str().unwrap().to_owned(),
-            capability: form["headers"]["Authorization"].as_str().unwrap().to_owned(),
-        }
-    }
-
-    fn upload(&self) -> String {
-        format!("/upload/attachments/{}", self.key)
-    }
-
-    /// Opens the upload, five bytes long.
-    async fn open(&self, server: &Server) {
-        let open = server
-            .request("POST", "/upload/attachments")
-            .header("authorization", &self.capability)
-            .header("tus-resumable", "1.0.0")
-            .header("upload-length", "5");
-        ask(open).await.expect(201);
-    }
-
-    fn case(&self, path: &str, success: u16) -> Case {
-        let case = Case::new(path, success).header("tus-resumable", "1.0.0");
-        Case {
-            capability: Some(self.capability.clone()),
-            ..case
-        }
     }
 }
 

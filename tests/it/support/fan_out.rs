@@ -50,11 +50,15 @@ impl Entry {
 pub(crate) fn message(entries: &[Entry], tail: &[u8]) -> Vec<u8> {
     let mut message = vec![0x23];
     let mut count = entries.len();
-    while count >= 0x80 {
-        message.push((count & 0x7f) as u8 | 0x80);
+    loop {
+        let low = u8::try_from(count & 0x7f).unwrap();
         count >>= 7;
+        if count == 0 {
+            message.push(low);
+            break;
+        }
+        message.push(low | 0x80);
     }
-    message.push(count as u8);
     for entry in entries {
         message.push(entry.kind);
         message.extend(uuid::Uuid::parse_str(&entry.uuid).unwrap().as_bytes());
