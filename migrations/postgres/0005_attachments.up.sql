@@ -6,7 +6,8 @@ CREATE TABLE attachments (
     -- SHA-256 of the key. Written by the server.
     name BYTEA NOT NULL PRIMARY KEY CHECK (octet_length(name) = 32),
     -- 0 open, 1 complete, 2 removed with objects that may still be there, 3 removed. A name is never used again: the row
-    -- of a removed attachment stays until the form of its upload has run out. Written by the server.
+    -- of a removed attachment stays until the form of its upload has run out, and so does one of a profile's picture that
+    -- was given up before it came. Written by the server.
     state SMALLINT NOT NULL CHECK (state BETWEEN 0 AND 3),
     -- How many bytes the client said there will be, once it did.
     length BIGINT,

@@ -6,8 +6,8 @@ use keys_schema::{Aci, IdentityKey, Pni, ServiceId};
 
 use crate::auth::{DeviceSecret, Number, Password, ServerSecrets, matches, random_aci, random_pni, verifier};
 use crate::domain::{
-    Account, Clock, Device, DeviceId, MailboxId, NumberHash, Registered, Registration, RegistrationId, SecretVerifier,
-    SessionKey, SignedKeys,
+    Account, Avatar, Clock, Device, DeviceId, MailboxId, NumberHash, Registered, Registration, RegistrationId,
+    SecretVerifier, SessionKey, SignedKeys,
 };
 use crate::sealing::random;
 use crate::storage::{AccountStore, StorageError};
@@ -66,6 +66,8 @@ pub struct RegisteredAccount {
     pub storage_capable: bool,
     /// Mailboxes that are gone: their connections must end.
     pub dropped: Vec<MailboxId>,
+    /// Pictures that no profile has any more.
+    pub avatars: Vec<Avatar>,
 }
 
 /// Why a registration was refused.
@@ -129,9 +131,9 @@ impl Registrar {
             let old = self.find(&number).await?;
             self.check(request, old.as_ref())?;
             let registration = self.registration(request, number, session, old.as_ref());
-            let (pni, again, dropped) = match self.store.register(&registration, self.clock.now()).await? {
-                Registered::New => (registration.pni, false, vec![]),
-                Registered::Again { pni, dropped } => (pni, true, dropped),
+            let (pni, again, dropped, avatars) = match self.store.register(&registration, self.clock.now()).await? {
+                Registered::New => (registration.pni, false, vec![], vec![]),
+                Registered::Again { pni, dropped, avatars } => (pni, true, dropped, avatars),
                 Registered::NotVerified => return Err(RegistrationRefused::NotVerified),
                 Registered::Changed => continue,
             };
@@ -144,6 +146,7 @@ impl Registrar {
                 again,
                 storage_capable,
                 dropped,
+                avatars,
             });
         }
         Err(RegistrationRefused::Busy)

@@ -151,13 +151,14 @@ impl Attachments {
         if largest.max().is_some_and(|largest| largest > capability.max_bytes) {
             return Err(Refused::TooLarge);
         }
+        // Before another one has to leave for it.
+        self.fits(capability, &mut part).await?;
         let place = self.places.take(capability.bucket).await;
         let place = place.map_err(|full| match full {
             Full::Own => Refused::OwnPlacesTaken,
             Full::All => Refused::PlacesTaken,
         })?;
         part.body = until_lost(part.body, place.lost.clone());
-        self.fits(capability, &mut part).await?;
         let TurnTaken::Writing { turn, length } = self.turn(capability, part.at, part.length).await? else {
             part.ended().await?;
             return self.progress(capability).await;
@@ -217,14 +218,17 @@ impl Attachments {
     /// upload would be complete at once has to end first.
     async fn fits(&self, capability: &Capability, part: &mut Incoming) -> Result<(), Refused> {
         let found = self.progress(capability).await?.upload;
-        let Some(length) = found.length.or(part.length) else {
+        let length = found.length.or(part.length);
+        if part.length.is_some() && part.length != length || length.is_some_and(|length| length < found.stored) {
+            return Err(Refused::OtherLength);
+        }
+        if part.at != found.stored {
+            return Err(Refused::Elsewhere { stored: found.stored });
+        }
+        let Some(length) = length else {
             // The bytes would be written before anything is taken from the budget for them.
             return part.checksum.map_or(Ok(()), |_| Err(Refused::ChecksumWithoutLength));
         };
-        if part.at != found.stored || part.length.is_some_and(|said| said != length) {
-            // The turn says what is wrong.
-            return Ok(());
-        }
         if part
             .announced
             .is_some_and(|bytes| part.at.saturating_add(bytes) > length)

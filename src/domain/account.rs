@@ -6,7 +6,8 @@ use bytes::Bytes;
 use keys_schema::{Aci, IdentityKey, Pni, ServiceId, created_at};
 
 use super::{
-    Day, DeviceId, IdentityKind, MailboxId, NumberHash, RegistrationId, Sealed, SecretVerifier, SessionKey, SignedKeys,
+    Avatar, Day, DeviceId, IdentityKind, MailboxId, NumberHash, RegistrationId, Sealed, SecretVerifier, SessionKey,
+    SignedKeys,
 };
 
 /// A registered identity.
@@ -275,6 +276,8 @@ pub enum Registered {
         pni: Pni,
         /// Mailboxes that no longer exist: their connections must end.
         dropped: Vec<MailboxId>,
+        /// Pictures of profiles that no longer exist.
+        avatars: Vec<Avatar>,
     },
     /// The number's account is not, or no longer, what was checked. Nothing was changed; look and check again.
     Changed,

@@ -10,6 +10,7 @@ use crate::auth::BasicUser;
 
 use super::error::ApiError;
 use super::extract::{JsonBody, basic};
+use super::profiles;
 use super::state::AppState;
 use super::usernames::OwnUsername;
 use super::wire::account::{AccountOut, Entitlements};
@@ -47,6 +48,7 @@ pub(super) async fn register(
         Err(refused) => return Err(refused.into()),
     };
     node.relay.account_changed(account.aci, &account.dropped);
+    profiles::retire(&node, account.avatars).await;
     // A number that has an account keeps its name. Whether it can be read or not, the account is registered: an error
     // would make the client ask again, with a session that is used up.
     let username = match node.storage.usernames.of_account(account.aci).await {

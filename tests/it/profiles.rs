@@ -16,6 +16,7 @@ on_each_backend! {
     a_malformed_profile_is_refused_and_changes_nothing
     a_new_picture_is_announced_uploaded_kept_and_taken_back
     a_picture_goes_with_its_version_and_with_its_account
+    a_picture_goes_when_the_number_starts_over
     only_a_new_picture_needs_to_know_under_which_host_the_server_is_reached
     strangers_read_with_the_access_key_alone
     a_pni_shows_its_identity_key_and_nothing_of_the_account
@@ -299,6 +300,18 @@ async fn a_picture_goes_with_its_version_and_with_its_account(backend: Backend) 
     assert!(!is_there(&first).await && is_there(&second).await);
     ask(bob.request(&server, "DELETE", "/v1/accounts/me")).await.expect(204);
     assert!(!is_there(&second).await);
+}
+
+async fn a_picture_goes_when_the_number_starts_over(backend: Backend) {
+    let server = Server::spawn(backend).await;
+    let mut bob = Person::register(&server).await;
+    let mut body = profile(&version());
+    body["avatar"] = true.into();
+    let form = Form::read(&server, &publish(&server, &bob, &body).await.expect(200));
+    form.upload(&server, b"picture").await;
+    ask(server.request("GET", &form.download())).await.expect(200);
+    bob.register_on(&server).await;
+    ask(server.request("GET", &form.download())).await.expect(404);
 }
 
 async fn only_a_new_picture_needs_to_know_under_which_host_the_server_is_reached(backend: Backend) {

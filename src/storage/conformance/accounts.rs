@@ -238,7 +238,8 @@ pub(crate) async fn registering_again_keeps_both_ids(database: &TestDatabase) {
         registered,
         Registered::Again {
             pni: pni(1),
-            dropped: vec![MailboxId(1001)]
+            dropped: vec![MailboxId(1001)],
+            avatars: vec![],
         }
     );
     let account = find(database, 1).await.unwrap();

@@ -12,9 +12,9 @@ use sqlx::{PgConnection, Postgres};
 use super::keys::publish;
 use super::{Database, retrying};
 use crate::domain::{
-    Account, Aci, Actor, AttributesUpdate, Day, Device, IdentityKind, KeyUpload, LockUpdate, MAX_ATTEMPTS, MailboxId,
-    NumberHash, Pni, ProtocolAddress, Registered, Registration, SecretVerifier, ServiceId, SessionKey, SignedKeys,
-    Timestamp, VerificationSession,
+    Account, Aci, Actor, AttributesUpdate, Avatar, Day, Device, IdentityKind, KeyUpload, LockUpdate, MAX_ATTEMPTS,
+    MailboxId, NumberHash, Pni, ProtocolAddress, Registered, Registration, SecretVerifier, ServiceId, SessionKey,
+    SignedKeys, Timestamp, VerificationSession,
 };
 use crate::storage::rows::{self, CheckedRow, SessionRow};
 use crate::storage::{AccountStore, StorageError};
@@ -55,10 +55,11 @@ impl PgAccounts {
                 return Ok(Registered::Changed);
             };
             let dropped = drop_devices(&mut tx, registration.aci).await?;
-            restart_account(&mut tx, registration).await?;
+            let avatars = restart_account(&mut tx, registration).await?;
             Registered::Again {
                 pni: Pni::new(known.pni),
                 dropped,
+                avatars,
             }
         };
         insert_device(
@@ -298,7 +299,8 @@ async fn insert_account(db: &mut PgConnection, registration: &Registration) -> R
     Ok(inserted.rows_affected() == 1)
 }
 
-async fn restart_account(db: &mut PgConnection, registration: &Registration) -> Result<(), StorageError> {
+/// Returns the pictures of the profiles, which start over, too.
+async fn restart_account(db: &mut PgConnection, registration: &Registration) -> Result<Vec<Avatar>, StorageError> {
     with_account(sqlx::query(RESTART_ACCOUNT), registration)
         .execute(&mut *db)
         .await?;
@@ -306,11 +308,11 @@ async fn restart_account(db: &mut PgConnection, registration: &Registration) -> 
         .bind(registration.aci.as_uuid())
         .execute(&mut *db)
         .await?;
-    sqlx::query(DELETE_PROFILES)
+    let avatars: Vec<Option<String>> = sqlx::query_scalar(DELETE_PROFILES)
         .bind(registration.aci.as_uuid())
-        .execute(db)
+        .fetch_all(db)
         .await?;
-    Ok(())
+    Ok(avatars.into_iter().flatten().map(Avatar).collect())
 }
 
 /// Binds $1 to $10, which the two statements have in common.
@@ -422,7 +424,7 @@ const FIND_CHECKED: &str = "SELECT aci, pni, mailbox, capabilities, recovery_sal
 const RESTART_ACCOUNT: &str = "UPDATE accounts SET aci_identity = $2, pni_identity = $3, access_key = $4, \
         unrestricted = $5, discoverable = $6, recovery_salt = $7, recovery_hash = $8, lock_salt = $9, lock_hash = $10 \
     WHERE aci = $1";
-const DELETE_PROFILES: &str = "DELETE FROM profiles WHERE aci = $1";
+const DELETE_PROFILES: &str = "DELETE FROM profiles WHERE aci = $1 RETURNING avatar";
 const INSERT_MAILBOX: &str = "INSERT INTO mailboxes (id, last_seq, envelopes, bytes) VALUES ($1, 0, 0, 0)";
 const INSERT_DEVICE: &str = "INSERT INTO devices (aci, device_id, mailbox, registration_id, pni_registration_id, name, \
         credential_salt, credential_hash, sealed_number, fetches_messages, capabilities, last_seen, created_at) \

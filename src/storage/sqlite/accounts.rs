@@ -11,9 +11,9 @@ use sqlx::{Sqlite, SqliteConnection};
 use super::keys::publish;
 use super::{Database, json_numbers, json_uuids};
 use crate::domain::{
-    Account, Aci, Actor, AttributesUpdate, Day, Device, IdentityKind, KeyUpload, LockUpdate, MAX_ATTEMPTS, MailboxId,
-    NumberHash, Pni, ProtocolAddress, Registered, Registration, SecretVerifier, ServiceId, SessionKey, SignedKeys,
-    Timestamp, VerificationSession,
+    Account, Aci, Actor, AttributesUpdate, Avatar, Day, Device, IdentityKind, KeyUpload, LockUpdate, MAX_ATTEMPTS,
+    MailboxId, NumberHash, Pni, ProtocolAddress, Registered, Registration, SecretVerifier, ServiceId, SessionKey,
+    SignedKeys, Timestamp, VerificationSession,
 };
 use crate::storage::rows::{self, CheckedRow, SessionRow};
 use crate::storage::{AccountStore, StorageError};
@@ -86,10 +86,11 @@ impl AccountStore for SqliteAccounts {
         let registered = match known {
             Some(known) if known.is_replaced_by(registration) => {
                 let dropped = drop_devices(&mut tx, registration.aci).await?;
-                restart_account(&mut tx, registration).await?;
+                let avatars = restart_account(&mut tx, registration).await?;
                 Registered::Again {
                     pni: Pni::new(known.pni),
                     dropped,
+                    avatars,
                 }
             }
             None if registration.replaces.is_none() => {
@@ -280,7 +281,8 @@ async fn insert_account(db: &mut SqliteConnection, registration: &Registration) 
     Ok(())
 }
 
-async fn restart_account(db: &mut SqliteConnection, registration: &Registration) -> Result<(), StorageError> {
+/// Returns the pictures of the profiles, which start over, too.
+async fn restart_account(db: &mut SqliteConnection, registration: &Registration) -> Result<Vec<Avatar>, StorageError> {
     with_account(sqlx::query(RESTART_ACCOUNT), registration)
         .execute(&mut *db)
         .await?;
@@ -288,11 +290,11 @@ async fn restart_account(db: &mut SqliteConnection, registration: &Registration)
         .bind(registration.aci.as_uuid())
         .execute(&mut *db)
         .await?;
-    sqlx::query(DELETE_PROFILES)
+    let avatars: Vec<Option<String>> = sqlx::query_scalar(DELETE_PROFILES)
         .bind(registration.aci.as_uuid())
-        .execute(db)
+        .fetch_all(db)
         .await?;
-    Ok(())
+    Ok(avatars.into_iter().flatten().map(Avatar).collect())
 }
 
 /// Binds $1 to $10, which the two statements have in common.
@@ -402,7 +404,7 @@ const INSERT_ACCOUNT: &str = "INSERT INTO accounts (aci, aci_identity, pni_ident
 const RESTART_ACCOUNT: &str = "UPDATE accounts SET aci_identity = $2, pni_identity = $3, access_key = $4, \
         unrestricted = $5, discoverable = $6, recovery_salt = $7, recovery_hash = $8, lock_salt = $9, lock_hash = $10 \
     WHERE aci = $1";
-const DELETE_PROFILES: &str = "DELETE FROM profiles WHERE aci = $1";
+const DELETE_PROFILES: &str = "DELETE FROM profiles WHERE aci = $1 RETURNING avatar";
 const INSERT_MAILBOX: &str = "INSERT INTO mailboxes (id, last_seq, envelopes, bytes) VALUES ($1, 0, 0, 0)";
 const INSERT_DEVICE: &str = "INSERT INTO devices (aci, device_id, mailbox, registration_id, pni_registration_id, name, \
         credential_salt, credential_hash, sealed_number, fetches_messages, capabilities, last_seen, created_at) \
