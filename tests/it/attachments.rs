@@ -712,13 +712,12 @@ async fn only_so_many_uploads_are_written_at_once() {
     );
     first.open(&server).await;
     second.open(&server).await;
-    let writing = first.begin(&server, 0, 10, b"12345").await;
-    until("the refusal of another upload", async || {
-        // Without bytes: until the first one is being written it is let in, and changes nothing.
-        let answer = ask(second.part(&server, 0, 5, b"")).await;
-        answer.status != 204 && answer.expect(503).code() == "uploads_busy"
-    })
-    .await;
+    let bytes = content(5 * MIB);
+    let writing = first.begin(&server, 0, bytes.len(), &bytes[..4 * MIB + 100]).await;
+    // What it has written shows that it has the place; a request in between could take it from it.
+    until("the first segment", async || first.offset(&server).await == 4 * MIB).await;
+    let answer = ask(second.part(&server, 0, 5, b"bytes")).await;
+    assert_eq!(answer.expect(503).code(), "uploads_busy");
     drop(writing);
     until("a free place", async || {
         ask(second.part(&server, 0, 5, b"bytes")).await.status == 204
