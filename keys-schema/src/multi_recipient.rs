@@ -317,6 +317,8 @@ mod tests {
 
     const ALICE: u8 = 0xa1;
     const BOB: u8 = 0xb0;
+    /// What stands for the message: longer than its tag.
+    const TEXT: &[u8] = b"a message with its tag";
 
     /// A device record: id and registration id, with the top bit if another follows.
     type Record = (u8, u16);
@@ -344,7 +346,7 @@ mod tests {
         message.extend_from_slice(count);
         message.extend(entries.concat());
         message.extend_from_slice(&[0xee; EPHEMERAL_KEY]);
-        message.extend_from_slice(b"message");
+        message.extend_from_slice(TEXT);
         message.into()
     }
 
@@ -390,6 +392,18 @@ mod tests {
         }
         let read = parse(&[2], &[entry(ALICE, &[(1, 5)], 0), entry(BOB, &[(1, 5)], 0)]).expect("parses");
         assert_eq!(read.check_for_delivery(), Ok(()));
+    }
+
+    #[test]
+    fn a_message_too_short_for_its_tag_is_not_delivered() {
+        let whole = message(&[1], &[entry(ALICE, &[(1, 5)], 0)]);
+        let end = whole.len() - TEXT.len();
+        let check = |end: usize| {
+            let read = MultiRecipientMessage::parse(whole.slice(..end)).expect("parses");
+            read.check_for_delivery()
+        };
+        assert_eq!(check(end + 15), Err(Undeliverable::Truncated));
+        assert_eq!(check(end + 16), Ok(()));
     }
 
     #[test]
@@ -465,7 +479,7 @@ mod tests {
     #[test]
     fn every_cut_before_the_end_of_the_ephemeral_key_is_refused() {
         let whole = message(&[2], &[entry(ALICE, &[(1, 0x8005), (2, 5)], 0), left_out(BOB)]);
-        let least = whole.len() - b"message".len();
+        let least = whole.len() - TEXT.len();
         for length in 0..whole.len() {
             let read = MultiRecipientMessage::parse(whole.slice(..length));
             assert_eq!(read.is_ok(), length >= least, "{length}");
@@ -477,7 +491,7 @@ mod tests {
         let whole = message(&[1], &[entry(ALICE, &[(1, 5)], 0)]);
         let read = MultiRecipientMessage::parse(whole.clone()).expect("parses");
         assert!(whole.as_ptr_range().contains(&read.shared().as_ptr()));
-        assert_eq!(read.shared().len(), EPHEMERAL_KEY + b"message".len());
+        assert_eq!(read.shared().len(), EPHEMERAL_KEY + TEXT.len());
     }
 
     #[test]
