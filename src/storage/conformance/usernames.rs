@@ -353,7 +353,8 @@ pub(crate) async fn a_name_asked_for_at_once_has_one_owner(database: &TestDataba
 pub(crate) async fn one_account_asking_at_once_has_one_reservation(database: &TestDatabase) {
     names(database).await;
     let mut tasks = Vec::new();
-    for n in 0..16_u8 {
+    // Each name that is taken gives up the one before, and whoever has given up as many is refused.
+    for n in 0..u8::try_from(MAX_GIVEN_UP).unwrap() {
         let names = database.another().await.usernames;
         tasks.push(tokio::spawn(async move {
             assert_eq!(reserve(&names, 1, n, NOW).await, Reserved::Name(name(n)));
