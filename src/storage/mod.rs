@@ -1,4 +1,4 @@
-//! What is kept, and the promises of keeping it: three traits, two backends.
+//! What is kept, and the promises of keeping it: a trait for each subject, two backends.
 //!
 //! A method is one promise: it is atomic, durable when it returns `Ok`, and named for what it means. An outcome on which
 //! the caller acts is a value; [`StorageError`] is for what is nobody's choice. Time is an argument.

@@ -413,6 +413,7 @@ async fn t76_sigterm_ends_a_long_download_and_the_server_with_it(backend: Backen
     let mut rest = 0;
     let taking = async {
         loop {
+            // Waits for nothing: this is the reader that would take for ever.
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             match stream.read(&mut taken).await {
                 Ok(0) | Err(_) => break,
