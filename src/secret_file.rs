@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::encoding;
+
 /// Why a secret's file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {
@@ -118,31 +120,13 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
 
 /// Lower-case hex digits, wiped when dropped.
 pub fn encode_hex(bytes: &[u8]) -> Zeroizing<String> {
-    // One digit more than is needed: who ends a line does not leave a copy behind by growing the text.
-    let mut text = Zeroizing::new(String::with_capacity(2 * bytes.len() + 1));
-    for byte in bytes {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(char::from_digit(digit.into(), 16).expect("four bits are a hex digit"));
-        }
-    }
-    text
+    Zeroizing::new(encoding::hex(bytes))
 }
 
 /// 32 bytes from 64 hex digits.
 pub fn decode_hex(text: &str) -> Option<Zeroizing<[u8; 32]>> {
-    let digits = text.as_bytes();
-    if digits.len() != 64 {
-        return None;
-    }
     let mut bytes = Zeroizing::new([0; 32]);
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let digit = |at: usize| {
-            char::from(pair[at])
-                .to_digit(16)
-                .and_then(|digit| u8::try_from(digit).ok())
-        };
-        *byte = digit(0)? << 4 | digit(1)?;
-    }
+    encoding::read_hex(text, bytes.as_mut())?;
     Some(bytes)
 }
 

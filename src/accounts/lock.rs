@@ -6,6 +6,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::auth::{matches, verifier};
 use crate::domain::{Account, SecretVerifier, Timestamp};
+use crate::encoding::read_hex;
 
 /// The value, which clients derive from a secret of their owner: 32 bytes, 64 hexadecimal digits on the wire.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -14,16 +15,9 @@ pub struct RegistrationLock([u8; 32]);
 impl RegistrationLock {
     /// Parses the wire form.
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.as_bytes();
-        if digits.len() != 64 {
-            return None;
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            let (high, low) = (char::from(pair[0]).to_digit(16)?, char::from(pair[1]).to_digit(16)?);
-            *byte = u8::try_from(high * 16 + low).ok()?;
-        }
-        Some(Self(bytes))
+        let mut lock = Self([0; 32]);
+        read_hex(text, &mut lock.0)?;
+        Some(lock)
     }
 
     /// A fresh verifier for this lock.

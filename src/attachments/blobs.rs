@@ -21,6 +21,7 @@ use object_store::{
 };
 
 use crate::domain::{AttachmentName, Segment};
+use crate::encoding::{hex, read_hex};
 
 /// A bucket, and what it takes to use it.
 #[derive(Clone)]
@@ -161,13 +162,13 @@ impl Blobs {
     pub(super) async fn clear(&self, name: &AttachmentName) -> Result<(), BlobError> {
         if let Some(directory) = &self.local {
             // With what a crash left half-written, which the store itself does not list.
-            let directory = directory.join(hex(name));
+            let directory = directory.join(text(name));
             return match tokio::fs::remove_dir_all(directory).await {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(BlobError("a directory stays")),
                 _ => Ok(()),
             };
         }
-        let objects = self.store.list(Some(&self.base.clone().join(hex(name))));
+        let objects = self.store.list(Some(&self.base.clone().join(text(name))));
         let places = objects.map_ok(|object| object.location).boxed();
         let mut deleted = self.store.delete_stream(places);
         while let Some(outcome) = deleted.next().await {
@@ -190,7 +191,7 @@ impl Blobs {
             let names = stream::try_unfold(entries, async |mut entries: tokio::fs::ReadDir| {
                 let entry = entries.next_entry().await;
                 let entry = entry.map_err(|_| BlobError("the directory cannot be read"))?;
-                Ok(entry.map(|entry| (parse_hex(&entry.file_name().to_string_lossy()), entries)))
+                Ok(entry.map(|entry| (parse_text(&entry.file_name().to_string_lossy()), entries)))
             });
             return Ok(names.try_filter_map(async |name| Ok(name)).boxed());
         }
@@ -199,7 +200,7 @@ impl Blobs {
         Ok(objects
             .try_filter_map(move |object| {
                 let mut rest = object.location.prefix_match(&base).into_iter().flatten();
-                std::future::ready(Ok(rest.next().and_then(|part| parse_hex(part.as_ref()))))
+                std::future::ready(Ok(rest.next().and_then(|part| parse_text(part.as_ref()))))
             })
             .boxed())
     }
@@ -219,7 +220,7 @@ impl Blobs {
 
     fn object(&self, name: &AttachmentName, segment: &Segment) -> path::Path {
         let place = format!("{:016x}-{:016x}", segment.start, segment.tag);
-        self.base.clone().join(hex(name)).join(place)
+        self.base.clone().join(text(name)).join(place)
     }
 }
 
@@ -261,19 +262,15 @@ fn refused(error: &Error) -> BlobError {
     })
 }
 
-fn hex(name: &AttachmentName) -> String {
-    name.0.iter().map(|byte| format!("{byte:02x}")).collect()
+/// The name that an object's path and a directory have for an attachment.
+fn text(name: &AttachmentName) -> String {
+    hex(&name.0)
 }
 
-fn parse_hex(text: &str) -> Option<AttachmentName> {
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    let mut name = [0; 32];
-    for (byte, at) in name.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-    }
-    Some(AttachmentName(name))
+fn parse_text(text: &str) -> Option<AttachmentName> {
+    let mut name = AttachmentName([0; 32]);
+    read_hex(text, &mut name.0)?;
+    Some(name)
 }
 
 const NOT_THERE: &str = "an object is not there";
@@ -366,7 +363,7 @@ mod tests {
             .put(&NAME, &segment(0, 1), Bytes::from_static(b"hello"))
             .await
             .unwrap();
-        let inside = directory.path().join("0011").join(hex(&NAME));
+        let inside = directory.path().join("0011").join(text(&NAME));
         std::fs::write(inside.join("0000000000000005-0000000000000001#1"), "half").unwrap();
         blobs.clear(&NAME).await.unwrap();
         assert!(!inside.exists());
@@ -374,9 +371,9 @@ mod tests {
 
     #[test]
     fn hexadecimal_is_read_back_and_other_text_is_not() {
-        assert_eq!(parse_hex(&hex(&NAME)), Some(NAME));
+        assert_eq!(parse_text(&text(&NAME)), Some(NAME));
         for text in ["", "probe", &"zz".repeat(32), &"é".repeat(32)] {
-            assert_eq!(parse_hex(text), None);
+            assert_eq!(parse_text(text), None);
         }
     }
 }

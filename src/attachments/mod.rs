@@ -25,6 +25,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::domain::{Aci, AttachmentName, Budget, Clock, Timestamp, UploadTimes};
+use crate::encoding::hex;
 use crate::sealing::derive_bytes;
 use crate::storage::{AttachmentStore, StorageError};
 
@@ -158,7 +159,7 @@ impl Attachments {
     /// do those of another database under the same pepper.
     pub fn realm(secret: &[u8; 32], database: [u8; 16]) -> String {
         let realm = derive_bytes(secret, &database, "blind-relay attachment realm v1");
-        realm[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&realm[..8])
     }
 
     /// Makes an upload form for an account. A length that is given is taken from the account's budget of the day now;

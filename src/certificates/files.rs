@@ -17,6 +17,7 @@ use keys_schema::certificate::{ServerCertificate, Signer};
 use keys_schema::{EcPublicKey, PrivateKey};
 use zeroize::Zeroizing;
 
+use crate::encoding;
 use crate::sealing::random;
 use crate::secret_file::{self, SecretFileError};
 
@@ -237,8 +238,8 @@ impl ServerKey {
         // Every part before the secret is put together by reference, so that no unwiped buffer ever holds the secret.
         let public = format!(
             "trust_root {}\ncertificate {}\nkey ",
-            *secret_file::encode_hex(trust_root.serialized()),
-            *secret_file::encode_hex(&certificate.serialized())
+            encoding::hex(trust_root.serialized()),
+            encoding::hex(&certificate.serialized())
         );
         let secret = secret_file::encode_hex(key.as_bytes());
         let mut file = Zeroizing::new(String::with_capacity(public.len() + secret.len() + 1));
@@ -283,18 +284,9 @@ fn io_error(path: &Path, error: io::Error) -> KeyFileError {
 }
 
 fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
-        return None;
-    };
-    let digit = |digit: u8| {
-        char::from(digit)
-            .to_digit(16)
-            .and_then(|digit| u8::try_from(digit).ok())
-    };
-    pairs
-        .iter()
-        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
-        .collect()
+    let mut bytes = vec![0; text.len() / 2];
+    encoding::read_hex(text, &mut bytes)?;
+    Some(bytes)
 }
 
 const FIRST_ID: u32 = 1;

@@ -4,7 +4,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::{ETAG, IF_NONE_MATCH};
+use axum::http::header::ETAG;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
@@ -12,6 +12,7 @@ use crate::auth::Authenticated;
 use crate::domain::{DataKey, DataLimits, DataWrite, Revision, Written};
 
 use super::error::ApiError;
+use super::etag;
 use super::extract::{Caller, JsonBody, PathParams, QueryParams};
 use super::state::AppState;
 use super::wire::account_data::{
@@ -50,11 +51,11 @@ pub(super) async fn show(
     let key = parse_key(&key)?;
     let found = node.storage.account_data.find(caller.address.aci, &key).await?;
     let entry = found.ok_or(ApiError::not_found())?;
-    let etag = format!("\"{}\"", entry.version.0);
-    if names_etag(&headers, &etag) {
-        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response());
+    let tag = format!("\"{}\"", entry.version.0);
+    if etag::is_known(&headers, &tag) {
+        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response());
     }
-    Ok(([(ETAG, etag)], Json(DataOut::from(entry))).into_response())
+    Ok(([(ETAG, tag)], Json(DataOut::from(entry))).into_response())
 }
 
 /// `PUT /v1/data/{key}`
@@ -130,17 +131,6 @@ fn one(outcome: Outcome) -> Response {
     };
     let version = version.unwrap_or_default().0;
     (status, Json(DataVersionOut { version })).into_response()
-}
-
-/// Whether the client says that it has this very version.
-fn names_etag(headers: &HeaderMap, etag: &str) -> bool {
-    headers
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
 /// Entries in one answer of the list: about 40 kB.

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod error;
+pub mod etag;
 pub mod fetch_limit;
 pub mod health;
 pub mod listener;

@@ -19,8 +19,8 @@ use crate::storage::Storage;
 
 use super::account_data::DataBounds;
 use super::attachments::UploadBy;
+use super::etag::TaggedJson;
 use super::fetch_limit::FetchLimit;
-use super::remote_config::RemoteConfig;
 use super::waits::Waits;
 
 /// Shared by all handlers of a node.
@@ -50,7 +50,7 @@ pub struct Node {
     /// Bounds how often one caller takes bundles of one target.
     pub fetch_limit: FetchLimit,
     /// What the operator tells all clients.
-    pub remote_config: RemoteConfig,
+    pub remote_config: TaggedJson,
     /// The operator's TURN servers, if there are any.
     pub turn: Option<Relays>,
     /// Attachments.

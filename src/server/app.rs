@@ -17,7 +17,7 @@ use crate::domain::{Clock, DataLimits, QueueLimits, SystemClock};
 use crate::http::account_data::DataBounds;
 use crate::http::fetch_limit::FetchLimit;
 use crate::http::health::Readiness;
-use crate::http::remote_config::RemoteConfig;
+use crate::http::remote_config::remote_config;
 use crate::http::state::{AppState, Node, SocketLimits};
 use crate::http::waits::Waits;
 use crate::http::{admin, routes};
@@ -104,7 +104,7 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Res
         fetch_limit: FetchLimit::per_hour(
             NonZeroU32::new(config.keys.bundle_fetches_per_hour).unwrap_or(NonZeroU32::MIN),
         ),
-        remote_config: RemoteConfig::new(&config.remote_config),
+        remote_config: remote_config(&config.remote_config),
         turn: config
             .turn
             .as_ref()

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::certificates::{Issuer, KeyFileError, KeyFiles, ServerKey};
 use crate::cli::KeysStep;
 use crate::config::Config;
-use crate::encoding::BASE64;
+use crate::encoding::{self, BASE64};
 use crate::secret_file;
 use crate::storage::AccountStore;
 
@@ -139,5 +139,5 @@ fn as_json(files: &KeyFiles, key: &ServerKey) -> String {
 }
 
 fn hex(key: &EcPublicKey) -> String {
-    secret_file::encode_hex(key.serialized()).to_string()
+    encoding::hex(key.serialized())
 }

@@ -11,7 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("encoding", &[]),
     ("sealing", &["domain"]),
-    ("secret_file", &[]),
+    ("secret_file", &["encoding"]),
     // The layers an envelope passes.
     ("storage", &["domain", "telemetry"]),
     ("wakeup", &["domain", "sealing", "telemetry"]),
@@ -63,7 +63,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // The operator's side.
     ("telemetry", &["config"]),
     ("config", &["secret_file", "telemetry"]),
-    ("certificates", &["domain", "sealing", "secret_file"]),
+    ("certificates", &["domain", "encoding", "sealing", "secret_file"]),
     ("cli", &["config"]),
     ("tls", &["domain", "secret_file"]),
     (

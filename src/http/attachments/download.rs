@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_TYPE, ETAG, IF_RANGE, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::attachments::range::{Wanted, wanted};
 use crate::attachments::{AttachmentKey, BlobError, Chunks, entity_tag};
 use crate::http::error::ApiError;
+use crate::http::etag;
 use crate::http::extract::PathParams;
 use crate::http::state::{AppState, Node};
 use crate::telemetry::metrics;
@@ -38,7 +39,7 @@ pub(in crate::http) async fn download(
     let name = AttachmentKey::name_in_path(&key).map_err(|_| NO_KEY)?;
     let found = node.attachments.find(&name).await?.ok_or(ApiError::not_found())?;
     let tag = entity_tag(&name);
-    if has_already(&headers, &tag) {
+    if etag::is_known(&headers, &tag) {
         return Ok(described(StatusCode::NOT_MODIFIED, &tag));
     }
     let length = found.length();
@@ -70,17 +71,6 @@ pub(in crate::http) async fn download(
         *answer.body_mut() = pumped(&node, chunks);
     }
     Ok(answer)
-}
-
-/// Whether the client says that it has these bytes.
-fn has_already(headers: &HeaderMap, tag: &str) -> bool {
-    headers.get_all(IF_NONE_MATCH).iter().any(|value| {
-        let known = value.to_str().unwrap_or_default();
-        known.split(',').any(|one| {
-            let one = one.trim();
-            one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag
-        })
-    })
 }
 
 /// What is wanted of it, if the client's idea of it is still right.

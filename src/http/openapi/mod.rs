@@ -19,43 +19,19 @@ mod usernames;
 
 use std::sync::LazyLock;
 
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use bytes::Bytes;
+use axum::http::HeaderMap;
+use axum::response::Response;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
-use crate::encoding::BASE64_URL;
+use crate::http::etag::TaggedJson;
 
 use build::Api;
 
-/// The document as it is served.
-struct Served {
-    body: Bytes,
-    etag: String,
-}
-
-static SERVED: LazyLock<Served> = LazyLock::new(|| {
-    let body = document().to_string();
-    Served {
-        etag: format!("\"{}\"", BASE64_URL.encode(Sha256::digest(&body))),
-        body: body.into(),
-    }
-});
+static SERVED: LazyLock<TaggedJson> = LazyLock::new(|| TaggedJson::new(document().to_string()));
 
 /// `GET /openapi.json`
 pub(super) async fn serve(headers: HeaderMap) -> Response {
-    let known = headers
-        .get(IF_NONE_MATCH)
-        .is_some_and(|value| value.as_bytes() == SERVED.etag.as_bytes());
-    let etag = [(ETAG, SERVED.etag.as_str()), (CACHE_CONTROL, "no-cache")];
-    if known {
-        return (StatusCode::NOT_MODIFIED, etag).into_response();
-    }
-    let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    (etag, json, SERVED.body.clone()).into_response()
+    SERVED.answer(&headers)
 }
 
 /// The whole document.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::domain::{Profile, ProfileVersion, ServiceId};
-use crate::encoding::BASE64;
+use crate::encoding::{BASE64, read_hex};
 use crate::http::error::ApiError;
 
 use super::base64_bytes::Base64Bytes;
@@ -108,20 +108,9 @@ fn optional(bytes: Option<Base64Bytes>, lengths: &[usize]) -> Result<Option<Byte
 
 /// A version as paths and bodies have it.
 pub fn parse_version(text: &str) -> Option<ProfileVersion> {
-    let digits = text.as_bytes();
-    if digits.len() != 64 {
-        return None;
-    }
-    let mut version = [0; 32];
-    for (byte, pair) in version.iter_mut().zip(digits.chunks_exact(2)) {
-        let digit = |digit: u8| {
-            char::from(digit)
-                .to_digit(16)
-                .and_then(|value| u8::try_from(value).ok())
-        };
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(ProfileVersion(version))
+    let mut version = ProfileVersion([0; 32]);
+    read_hex(text, &mut version.0)?;
+    Some(version)
 }
 
 /// A profile as contacts see it.
