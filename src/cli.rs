@@ -21,7 +21,7 @@ pub struct Cli {
 }
 
 /// What to do.
-#[derive(Clone, Copy, Subcommand)]
+#[derive(Clone, Subcommand)]
 pub enum Command {
     /// Run the server (what happens without a command).
     #[command(after_help = SERVE_EXAMPLES)]
@@ -43,6 +43,55 @@ pub enum Command {
     Doctor,
     /// Print the configuration in effect, where each value came from, and no secrets.
     Config,
+    /// Hold a running system against what this release says that it knows.
+    #[command(after_help = AUDIT_EXAMPLES)]
+    Audit {
+        /// What to do.
+        #[command(subcommand)]
+        step: AuditStep,
+    },
+}
+
+/// What to audit.
+#[derive(Clone, Debug, Subcommand)]
+pub enum AuditStep {
+    /// Compare tables, Redis, metrics and log with the manifest, and look into every stored value. Changes nothing.
+    #[command(after_help = BLINDNESS_EXAMPLES)]
+    Blindness(BlindnessArgs),
+    /// Check the signature of a report, and print it.
+    Verify {
+        /// The report.
+        file: PathBuf,
+        /// The public key that it must be signed with, in hex. Without it only changes are seen, not another signer.
+        #[arg(long, value_name = "HEX")]
+        public_key: Option<String>,
+    },
+}
+
+/// What an audit looks at beside the database and Redis of the settings.
+#[derive(Args, Clone, Debug, Default)]
+pub struct BlindnessArgs {
+    /// Write the report there as signed JSON.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Sign with the key in this file, made when missing [default: audit-key in the data directory].
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Look at the metrics of this admin listener [default: the one of the settings, if it answers].
+    #[arg(long, value_name = "URL")]
+    pub metrics: Option<String>,
+    /// Look at this log, written by a server with --log json.
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+    /// Send canaries between two throw-away accounts of the server at this URL, and look for them everywhere.
+    #[arg(long, value_name = "URL")]
+    pub canary: Option<String>,
+    /// Trust this certificate authority, for a canary over https.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Do not tell on standard error how far the scan is.
+    #[arg(long)]
+    pub quiet: bool,
 }
 
 /// Which way to migrate.
@@ -181,6 +230,25 @@ capitals and two underscores for the dot of a table make its name (BLIND_RELAY_Q
 
 Exit status: 0 done, 1 failed, 2 wrong usage or configuration.";
 
+const AUDIT_EXAMPLES: &str = "\
+Examples:
+  blind-relay audit blindness                       Look at everything that is at hand
+  blind-relay audit verify report.json              See that nobody changed a report
+
+docs/audit.md says what is looked at, and what a pass means.";
+
+const BLINDNESS_EXAMPLES: &str = "\
+Examples:
+  blind-relay audit blindness                                       The database of the settings, while its server runs
+  blind-relay --config relay.toml audit blindness --report r.json   The same, with a signed report
+  blind-relay audit blindness --log-file relay.log                  And every line of a log in JSON
+  blind-relay audit blindness --canary http://127.0.0.1:8080        And messages of two throw-away accounts
+
+Give the settings of the server itself: its file, environment or flags. The first run makes a key for reports; note its
+public half where the operator cannot change it, and give it to `audit verify --public-key` later.
+
+Exit status: 0 clean, 1 something is there that must not be, 2 not everything could be looked at.";
+
 const SERVE_EXAMPLES: &str = "\
 Examples:
   blind-relay serve --listen 127.0.0.1:8080
@@ -222,7 +290,13 @@ mod tests {
 
     #[test]
     fn every_example_of_the_help_parses() {
-        let lines: Vec<&str> = [EXAMPLES, SERVE_EXAMPLES, KEYS_EXAMPLES]
+        let lines: Vec<&str> = [
+            EXAMPLES,
+            SERVE_EXAMPLES,
+            KEYS_EXAMPLES,
+            AUDIT_EXAMPLES,
+            BLINDNESS_EXAMPLES,
+        ]
             .iter()
             .flat_map(|text| text.lines())
             .collect();
@@ -240,7 +314,7 @@ mod tests {
             );
             count += 1;
         }
-        assert_eq!(count, 11);
+        assert_eq!(count, 17);
     }
 
     #[test]

@@ -102,6 +102,7 @@ pub async fn checks(config: &Config, now: Timestamp) -> Vec<Check> {
     let mut checks = vec![Check::ok("configuration", "every setting is known and fits")];
     checks.push(listeners(config));
     checks.push(registration(config));
+    checks.push(answers(config));
     checks.push(data_dir(&config.data_dir));
     checks.push(pepper(config));
     checks.push(keys(config));
@@ -142,6 +143,17 @@ fn registration(config: &Config) -> Check {
         }
         Registration::Open => Check::ok("registration", "open, on loopback only"),
         Registration::Closed => Check::ok("registration", "closed"),
+    }
+}
+
+fn answers(config: &Config) -> Check {
+    match config.relay.answer_tick.as_millis() {
+        0 => {
+            let remedy = "whoever sends to a device can tell by the time of the answer whether it is connected: leave \
+                          relay.answer_tick_millis at its default";
+            Check::warn("answers", "leave as soon as they are ready", remedy)
+        }
+        millis => Check::ok("answers", format!("of sends leave on a tick of {millis} ms")),
     }
 }
 

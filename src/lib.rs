@@ -6,13 +6,14 @@
 //!    parses the body.
 //! 2. [`relay::accept`] compares the named devices with those that there are.
 //! 3. [`relay::writer`] commits the copies together with whatever else has arrived: [`storage::EnvelopeQueue::commit`].
-//!    Now the sender gets its success.
+//!    Now the sender gets its success, on the tick of [`http::pace`].
 //! 4. [`relay::presence`] rings the bell of the recipient's connection on this node; [`wakeup`] tells the other nodes.
 //! 5. `http/socket/driver.rs`, on whichever node has the connection, asks [`relay::session`] what to hand out next.
 //! 6. The client's answer becomes an acknowledgement, and the next commit deletes the row.
 
 pub mod accounts;
 pub mod attachments;
+pub mod audit;
 pub mod auth;
 pub mod calling;
 pub mod certificates;
@@ -23,6 +24,7 @@ pub mod doctor;
 pub mod domain;
 pub mod encoding;
 pub mod http;
+pub mod manifest;
 pub mod provisioning;
 pub mod relay;
 pub mod retention;

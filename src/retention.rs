@@ -134,8 +134,8 @@ pub async fn sweep_idle(
 }
 
 /// How often expired rows are looked for. On SQLite a sweep also empties the write-ahead log, so what was deleted is gone
-/// from the disk within about this time.
-pub const PERIOD: Duration = Duration::from_secs(60);
+/// from the disk within about this time: half of the minute that is promised for a deleted account.
+pub const PERIOD: Duration = Duration::from_secs(30);
 /// A crash leaves few objects behind, and looking for them reads the name of every object there is.
 const ORPHANS_FIRST: Duration = Duration::from_secs(60 * 60);
 const ORPHANS_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
@@ -145,11 +145,9 @@ const DEVICES_PER_TRANSACTION: u32 = 50;
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-    use crate::domain::{Batch, Copy, Day, Delivery, Enqueued, MailboxId, Timestamp};
-    use crate::storage::conformance::fixtures::{aci, add_second_device, register};
+    use crate::domain::{Batch, Day, Delivery, Enqueued, MailboxId, Timestamp};
+    use crate::storage::conformance::fixtures::{aci, add_second_device, register, sealed_copy};
     use crate::storage::testing::{ROOMY, sqlite};
 
     struct Midnight(Day);
@@ -183,10 +181,7 @@ mod tests {
         let storage = database.storage();
         let more_than_one_transaction = ROWS_PER_TRANSACTION + 1;
         let deliveries = (0..more_than_one_transaction).map(|_| Delivery {
-            copies: vec![Copy {
-                mailbox: MailboxId(10),
-                content: Bytes::from_static(b"ciphertext"),
-            }],
+            copies: vec![sealed_copy(MailboxId(10), 1, b"")],
             expires: Day(131),
         });
         let batch = Batch {

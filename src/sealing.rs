@@ -4,6 +4,8 @@
 //! number of messages under one key. The context string is authenticated with the bytes, so that a sealed value moved to
 //! another row, column or message does not open.
 
+pub mod queue;
+
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;

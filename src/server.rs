@@ -19,6 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::ServerSecrets;
 use crate::cli::MigrateStep;
 use crate::config::{Config, Database, Limits, Pepper, Tls};
 use crate::domain::{Clock, SystemClock, Timestamp};
@@ -171,7 +172,8 @@ pub async fn migrate(config: &Config, step: MigrateStep) -> anyhow::Result<()> {
                 secret_file::create_private_dir(&config.data_dir)
                     .with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
             }
-            migrate::up(&location).await?;
+            let secrets = ServerSecrets::from_pepper(&*load_pepper(config)?);
+            migrate::up(&location, &secrets.upgrade()).await?;
         }
         MigrateStep::Down => match migrate::down(&location).await? {
             Some(undone) => say(&format!("undone: {} {}\n", undone.version, undone.name)),
@@ -212,6 +214,12 @@ async fn run_with_cut(config: Config, shutdown: CancellationToken, cut: Cancella
     text.push_str(&first_thing_to_try(&config, &urls[0]));
     say(&text);
     tracing::info!(admin = %server.admin_address()?, "serving");
+    if config.relay.answer_tick.is_zero() {
+        tracing::warn!(
+            "relay.answer_tick_millis is 0: whoever sends to a device can tell by the time of the answer whether it is \
+             connected; the default hides that"
+        );
+    }
     server.serve(shutdown, cut).await
 }
 

@@ -4,6 +4,7 @@
 //! database with the same durability. Run it with `cargo run --release -p bench`; it starts and stops everything itself,
 //! except Postgres, which is measured when a URL is given.
 
+mod audit;
 mod client;
 mod idle;
 mod people;
@@ -14,7 +15,7 @@ mod single_rows;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use people::{People, Template};
 use server::{Backend, Server};
@@ -23,11 +24,11 @@ use server::{Backend, Server};
 #[command(about = "Measures blind-relay beside the limits of this machine, in one run.")]
 struct Options {
     /// Also measure on this Postgres. A database is created beside the one named, and dropped afterwards.
-    #[arg(long, env = "BLIND_RELAY_BENCH_POSTGRES_URL", hide_env_values = true)]
+    #[arg(long, global = true, env = "BLIND_RELAY_BENCH_POSTGRES_URL", hide_env_values = true)]
     postgres: Option<String>,
 
     /// The server to measure. Built in release mode first, if it is not given.
-    #[arg(long)]
+    #[arg(long, global = true)]
     server: Option<PathBuf>,
 
     /// Seconds per measurement.
@@ -41,6 +42,32 @@ struct Options {
     /// Idle sockets.
     #[arg(long, default_value_t = 5_000)]
     idle: usize,
+
+    /// The tick on which the server answers sends: `default` for the server's own, or milliseconds. With another than 0, few
+    /// senders that wait for each answer measure the tick.
+    #[arg(long, default_value = "0", value_name = "MILLIS")]
+    answer_tick: String,
+
+    /// What to measure. Without one: sends, deliveries and idle sockets.
+    #[command(subcommand)]
+    task: Option<Task>,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// How long an audit takes over queues that hold so many envelopes together.
+    Audit {
+        /// Envelopes.
+        #[arg(long, default_value_t = 1_000_000)]
+        rows: u64,
+    },
+}
+
+impl Options {
+    /// The server's setting; `None` for its default.
+    fn answer_tick(&self) -> Option<&str> {
+        Some(&*self.answer_tick).filter(|tick| *tick != "default")
+    }
 }
 
 #[tokio::main]
@@ -52,6 +79,18 @@ async fn main() -> anyhow::Result<()> {
         None => server::build().context("cannot build the server")?,
     };
     let template = Template::load()?;
+    if let Some(Task::Audit { rows }) = options.task {
+        run_audit(&binary, &template, Backend::sqlite()?, rows).await?;
+        if let Some(url) = &options.postgres {
+            run_audit(&binary, &template, Backend::postgres(url).await?, rows).await?;
+        }
+        return Ok(());
+    }
+    say(&match options.answer_tick() {
+        None => "answers of sends leave on the server's default tick".to_owned(),
+        Some("0") => "answers of sends leave when they are ready, not on a tick".to_owned(),
+        Some(millis) => format!("answers of sends leave on a tick of {millis} ms"),
+    });
     say("backend   measurement                                        per second   CPU-s per 10,000 (server)");
     run(&options, &binary, &template, Backend::sqlite()?).await?;
     if let Some(url) = &options.postgres {
@@ -72,7 +111,7 @@ async fn run(options: &Options, binary: &std::path::Path, template: &Template, b
         None,
     );
 
-    let server = Server::start(binary, &backend).await?;
+    let server = Server::start(binary, &backend, options.answer_tick()).await?;
     let people = People::register(&server, template, options.senders * 2, RECIPIENTS).await?;
     for window in [1, 16] {
         let measured = relay::offline(&server, &people, options, window).await?;
@@ -101,7 +140,7 @@ async fn run(options: &Options, binary: &std::path::Path, template: &Template, b
     }
     server.stop().await?;
 
-    let server = Server::start(binary, &backend).await?;
+    let server = Server::start(binary, &backend, options.answer_tick()).await?;
     let idle = idle::measure(&server, template, options.idle).await?;
     say(&format!(
         "{name:<9} memory: {:.1} MiB with no socket, {:.1} MiB with {} idle device sockets, {:.1} KiB per socket",
@@ -111,6 +150,17 @@ async fn run(options: &Options, binary: &std::path::Path, template: &Template, b
         idle.per_socket_kib,
     ));
     server.stop().await?;
+    backend.remove().await
+}
+
+async fn run_audit(binary: &std::path::Path, template: &Template, backend: Backend, rows: u64) -> anyhow::Result<()> {
+    let measured = audit::measure(binary, &backend, template, rows).await?;
+    say(&format!(
+        "{:<9} audit of {rows} queued rows, {} MB: {:.1} s",
+        backend.name(),
+        measured.bytes / 1_000_000,
+        measured.took.as_secs_f64(),
+    ));
     backend.remove().await
 }
 

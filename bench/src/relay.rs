@@ -144,13 +144,20 @@ async fn receive(mut socket: Socket, delivered: Arc<AtomicU64>) -> anyhow::Resul
     }
 }
 
+/// 1 KiB in the form of a message of a running session: version, ratchet key, counter, ciphertext, authentication code.
+fn ciphertext() -> Vec<u8> {
+    let ratchet_key = [&[0x0a, 33, 0x05][..], &[0x44; 32]].concat();
+    let ciphertext = [&[0x22, 0xcf, 0x07][..], &[0x44; 975]].concat();
+    [&[0x44], &ratchet_key[..], &[0x10, 0], &ciphertext, &[0x44; 8]].concat()
+}
+
 fn send_to(person: &Person) -> (String, Bytes) {
     let body = json!({
         "messages": [{
             "type": 1,
             "destinationDeviceId": 1,
             "destinationRegistrationId": REGISTRATION_ID,
-            "content": STANDARD.encode([0x44; 1024]),
+            "content": STANDARD.encode(ciphertext()),
         }],
         "online": false,
         "urgent": true,

@@ -89,8 +89,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it with limits that do not get in the way of load, and waits for its address.
-    pub(crate) async fn start(binary: &Path, backend: &Backend) -> anyhow::Result<Self> {
+    /// Starts it with limits that do not get in the way of load, and waits for its address. Without an `answer_tick` it has
+    /// its own.
+    pub(crate) async fn start(binary: &Path, backend: &Backend, answer_tick: Option<&str>) -> anyhow::Result<Self> {
         let mut command = Command::new(binary);
         command
             .args([
@@ -105,6 +106,7 @@ impl Server {
             .env("BLIND_RELAY_QUEUE__MAX_ENVELOPES", "1000000")
             .env("BLIND_RELAY_QUEUE__MAX_BYTES", "10000000000")
             .env("BLIND_RELAY_LOG_LEVEL", "warn")
+            .envs(answer_tick.map(|millis| ("BLIND_RELAY_RELAY__ANSWER_TICK_MILLIS", millis)))
             .stdout(Stdio::piped())
             .kill_on_drop(true);
         if let Backend::Postgres { url, .. } = backend {

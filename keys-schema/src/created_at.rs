@@ -4,14 +4,12 @@
 //! identity key. The ciphertext is bound to the device and its registration id. It is made once, when the device comes
 //! to be, so that the time need not be kept; clients open every one of a list and refuse the list if one fails.
 
-use std::convert::Infallible;
-
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
-use hpke::rand_core::{TryCryptoRng, TryRng};
 use hpke::{Deserializable, Kem, OpModeS, Serializable, single_shot_seal_with_rng};
 
+use crate::given::Given;
 use crate::{DecodeError, IdentityKey};
 
 /// Length of what [`seal`] makes, in bytes: a version, the encapsulated key, 8 bytes of ciphertext and the tag.
@@ -59,37 +57,6 @@ fn bound_to(device_id: u8, registration_id: u16) -> [u8; 5] {
 
 const VERSION: u8 = 0x01;
 const INFO: &[u8] = b"deviceCreatedAt";
-
-/// Randomness that the caller has drawn. An encapsulation takes exactly the 32 bytes of a private key.
-struct Given<'a>(&'a [u8]);
-
-impl TryRng for Given<'_> {
-    type Error = Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        let mut bytes = [0; 4];
-        self.try_fill_bytes(&mut bytes)?;
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        let mut bytes = [0; 8];
-        self.try_fill_bytes(&mut bytes)?;
-        Ok(u64::from_le_bytes(bytes))
-    }
-
-    fn try_fill_bytes(&mut self, destination: &mut [u8]) -> Result<(), Infallible> {
-        let (taken, left) = self
-            .0
-            .split_at_checked(destination.len())
-            .expect("one encapsulation takes 32 bytes");
-        destination.copy_from_slice(taken);
-        self.0 = left;
-        Ok(())
-    }
-}
-
-impl TryCryptoRng for Given<'_> {}
 
 #[cfg(test)]
 mod tests {

@@ -23,6 +23,7 @@ use std::collections::btree_map::Entry;
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::framing::{self, RECEIVED_HEAD};
 use crate::opaque_debug::opaque_debug;
 use crate::{Aci, DecodeError, ServiceId};
 
@@ -65,6 +66,9 @@ pub enum Undeliverable {
     /// After the ephemeral key there is less than the shortest message.
     #[error("the message is cut off")]
     Truncated,
+    /// A recipient would be handed text where keys should be.
+    #[error("the message is no ciphertext")]
+    NotCiphertext,
     /// A recipient's device is named twice, in one entry or in two.
     #[error("the message names a device twice")]
     DuplicateDevice,
@@ -144,6 +148,13 @@ impl MultiRecipientMessage {
             return Err(Undeliverable::Truncated);
         }
         for recipient in &self.recipients {
+            let mut head = [0; RECEIVED_HEAD];
+            let (own, shared) = head.split_at_mut(1 + KEY_MATERIAL);
+            own.copy_from_slice(&recipient.content_head());
+            shared.copy_from_slice(&self.shared[..EPHEMERAL_KEY]);
+            if !framing::begins_received(&head) {
+                return Err(Undeliverable::NotCiphertext);
+            }
             let mut seen: u128 = 0;
             for device in &recipient.devices {
                 let bit = 1 << device.id;
@@ -314,6 +325,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::envelope::Type;
 
     const ALICE: u8 = 0xa1;
     const BOB: u8 = 0xb0;
@@ -404,6 +416,25 @@ mod tests {
         };
         assert_eq!(check(end + 15), Err(Undeliverable::Truncated));
         assert_eq!(check(end + 16), Ok(()));
+    }
+
+    /// What is delivered has the framing of what it is declared as.
+    #[test]
+    fn what_would_be_handed_over_as_text_is_not_delivered() {
+        let framed = |read: &MultiRecipientMessage| {
+            let mut all = read.recipients().iter().map(|recipient| read.content_for(recipient));
+            all.all(|content| framing::check(Type::UnidentifiedSender, &content).is_ok())
+        };
+        let read = parse(&[2], &[entry(ALICE, &[(1, 5)], 0), entry(BOB, &[(1, 5)], b'#')]).expect("parses");
+        assert_eq!((read.check_for_delivery(), framed(&read)), (Ok(()), true));
+        let mut text = vec![VERSION_SERVICE_IDS, 2];
+        text.extend([entry(ALICE, &[(1, 5)], 0xee), entry(BOB, &[(1, 5)], b'a')].concat());
+        text.extend(b"what should be a key and a ciphertext, and is a letter");
+        let read = MultiRecipientMessage::parse(text.into()).expect("parses");
+        assert_eq!(
+            (read.check_for_delivery(), framed(&read)),
+            (Err(Undeliverable::NotCiphertext), false)
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use base64::Engine;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::auth::{DeviceSecret, Number, Password, link_token_hash, open_link_number, seal_link_number};
+use crate::auth::{DeviceSecret, Number, Password, queue_key, link_token_hash, open_link_number, seal_link_number};
 use crate::directory::{KeysRefused, check_signed};
 use crate::domain::{
     Account, Aci, Actor, Capabilities, Clock, Device, DeviceId, DeviceLink, DeviceName, LinkOffer, LinkTokenHash,
@@ -230,6 +230,7 @@ impl Linker {
         let secret = DeviceSecret::derive(&request.password, &credential.salt);
         let now = self.clock.now();
         let device = Device {
+            queue_key: queue_key(&request.password, &credential.salt).public_key(),
             id,
             mailbox,
             registration_id: request.registration_id,

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use keys_schema::{Aci, IdentityKey, Pni, ServiceId};
 
-use crate::auth::{DeviceSecret, Number, Password, ServerSecrets, matches, random_aci, random_pni, verifier};
+use crate::auth::{
+    DeviceSecret, Number, Password, ServerSecrets, matches, queue_key, random_aci, random_pni, verifier,
+};
 use crate::domain::{
     Account, Avatar, Clock, Device, DeviceId, MailboxId, NumberHash, Registered, Registration, RegistrationId,
     SecretVerifier, SessionKey, SignedKeys,
@@ -204,6 +206,7 @@ impl Registrar {
         let secret = DeviceSecret::derive(&request.password, &credential.salt);
         let now = self.clock.now();
         let device = Device {
+            queue_key: queue_key(&request.password, &credential.salt).public_key(),
             id: DeviceId::PRIMARY,
             mailbox,
             registration_id: request.registration_id,

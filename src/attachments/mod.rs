@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::domain::{Aci, AttachmentName, Budget, Clock, Timestamp, UploadTimes};
+use crate::domain::{Aci, AttachmentName, Budget, Clock, QuotaBucket, REMOVED_DAYS, Timestamp, UploadTimes};
 use crate::encoding::hex;
 use crate::sealing::derive_bytes;
 use crate::storage::{AttachmentStore, StorageError};
@@ -206,6 +206,27 @@ impl Attachments {
             return Ok(());
         }
         self.store.retire(&names, self.clock.now()).await
+    }
+
+    /// Removes what says how much an account that is gone has uploaded. An upload under a form that it was given before may
+    /// yet be counted there.
+    pub async fn drop_budgets(&self, owner: Aci) -> Result<(), StorageError> {
+        self.store.drop_budgets(&self.budgets_of(owner)).await
+    }
+
+    /// Where the bytes of an account are counted that are not forgotten yet.
+    pub fn budgets_of(&self, owner: Aci) -> Vec<QuotaBucket> {
+        // Of nodes whose clocks differ one may be a day ahead.
+        let today = self.clock.now().day();
+        (-REMOVED_DAYS - 1..=1)
+            .map(|days| self.capabilities.bucket(owner, today.plus(days)))
+            .collect()
+    }
+
+    /// Uploads of an account that write on this node now.
+    pub fn writing(&self, owner: Aci) -> usize {
+        let buckets = self.budgets_of(owner);
+        buckets.into_iter().map(|bucket| self.places.taken_by(bucket)).sum()
     }
 
     /// What a capability allows, if this database made it and its time is not over.

@@ -61,6 +61,11 @@ impl Places {
         }
     }
 
+    /// How many places one account has.
+    pub(super) fn taken_by(&self, bucket: QuotaBucket) -> usize {
+        lock(&self.taken).of(bucket)
+    }
+
     /// Takes a place, and waits a moment for whoever has to leave it.
     pub(super) async fn take(&self, bucket: QuotaBucket) -> Result<Place, Full> {
         let waiting = {

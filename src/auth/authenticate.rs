@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
+use keys_schema::sealed_queue::QueueKey;
 use moka::sync::Cache;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
@@ -12,7 +13,7 @@ use crate::domain::{Account, Actor, Day, DeviceId, MailboxId, ProtocolAddress, S
 use crate::sealing::random;
 use crate::storage::{AccountCache, StorageError};
 
-use super::credential::{DeviceSecret, Password};
+use super::credential::{DeviceSecret, Password, queue_key};
 
 /// A device that has proved itself.
 #[derive(Clone)]
@@ -25,9 +26,16 @@ pub struct Authenticated {
     pub last_seen: Day,
     /// What its password opens.
     pub secret: Arc<DeviceSecret>,
+    /// Of the verifier that knows its password.
+    pub salt: [u8; 16],
 }
 
 impl Authenticated {
+    /// The key of its queue, from the password that it has just proved itself with.
+    pub fn queue_key(&self, password: &Password) -> QueueKey {
+        queue_key(password, &self.salt)
+    }
+
     /// The device as storage checks it before a change.
     pub fn actor(&self) -> Actor {
         Actor {
@@ -119,6 +127,7 @@ impl Authenticator {
             mailbox: device.mailbox,
             last_seen: device.last_seen,
             secret,
+            salt: device.credential.salt,
         })
     }
 

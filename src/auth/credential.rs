@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use keys_schema::sealed_queue::QueueKey;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -50,6 +51,12 @@ impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Password")
     }
+}
+
+/// The key to which a device's queue is sealed, derived from its password under the salt of its verifier. It opens what
+/// waits for the device, so it is for a connection to have, and for nobody to keep.
+pub fn queue_key(password: &Password, salt: &[u8; 16]) -> QueueKey {
+    QueueKey::from_bytes(*derive_bytes(&password.0, salt, "blind-relay queue key v1"))
 }
 
 /// What an authenticated device's password opens. In memory only while the device is at work.
@@ -124,6 +131,25 @@ mod tests {
         assert!(Password::new(&[b'a'; 8]).is_some());
         assert!(Password::new(&[b'a'; 256]).is_some());
         assert!(Password::new(&[b'a'; 257]).is_none());
+    }
+
+    #[test]
+    fn the_queue_key_is_derived_as_another_implementation_does_it() {
+        let vectors = include_str!("../../keys-schema/vectors/sealed-queue.json");
+        let vectors: serde_json::Value = serde_json::from_str(vectors).unwrap();
+        let cases = vectors["cases"].as_array().unwrap();
+        assert!(cases.len() > 5);
+        for case in cases {
+            let bytes = |field: &str| {
+                let text = case[field].as_str().unwrap();
+                let mut bytes = vec![0; text.len() / 2];
+                crate::encoding::read_hex(text, &mut bytes).unwrap();
+                bytes
+            };
+            let password = Password::new(&bytes("password")).unwrap();
+            let key = queue_key(&password, &bytes("salt").try_into().unwrap());
+            assert_eq!(key.as_bytes().to_vec(), bytes("privateKey"));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod unidentified;
 
 pub use authenticate::{Authenticated, Authenticator};
 pub use basic::{BasicCredentials, BasicUser, MalformedAuthorization};
-pub use credential::{DeviceSecret, Password, matches, verifier};
+pub use credential::{DeviceSecret, Password, matches, queue_key, verifier};
 pub use number::{InvalidNumber, Number};
 pub use secrets::{
     ServerSecrets, link_token_hash, open_link_number, open_session_number, random_aci, random_link_handle, random_pni,

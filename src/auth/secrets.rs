@@ -6,7 +6,9 @@ use uuid::Uuid;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::domain::{AccessKey, Aci, LinkHandle, LinkTokenHash, NumberHash, Pni, Sealed, SessionKey};
+use crate::sealing::queue::InterimKeys;
 use crate::sealing::{SealingKey, derive_bytes, random};
+use crate::storage::migrate::Upgrade;
 
 use super::Number;
 
@@ -17,6 +19,7 @@ pub struct ServerSecrets {
     check: [u8; 32],
     access_keys: SealingKey,
     bus: SealingKey,
+    interim: SealingKey,
     attachments: [u8; 32],
 }
 
@@ -28,6 +31,7 @@ impl ServerSecrets {
             check: *derive_bytes(pepper, b"", "blind-relay pepper check v1"),
             access_keys: SealingKey::derive(pepper, b"", "blind-relay access keys v1"),
             bus: SealingKey::derive(pepper, b"", "blind-relay hints v1"),
+            interim: SealingKey::derive(pepper, b"", "blind-relay interim queue keys v1"),
             attachments: *derive_bytes(pepper, b"", "blind-relay attachments v1"),
         }
     }
@@ -54,6 +58,19 @@ impl ServerSecrets {
     pub fn open_access_key(&self, aci: Aci, sealed: &Sealed) -> Option<AccessKey> {
         let key = self.access_keys.open(aci.as_bytes(), &sealed.0)?;
         Some(AccessKey(key.as_slice().try_into().ok()?))
+    }
+
+    /// Keys of mailboxes whose device has not brought its own yet.
+    pub fn interim_keys(&self) -> InterimKeys {
+        InterimKeys::new(self.interim.clone())
+    }
+
+    /// What a database of an older release needs.
+    pub fn upgrade(&self) -> Upgrade {
+        Upgrade {
+            interim: self.interim_keys(),
+            pepper_check: self.check,
+        }
     }
 
     /// From which the keys of attachments are derived.

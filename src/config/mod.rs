@@ -186,6 +186,8 @@ pub struct Queue {
 pub struct Relay {
     /// After which a session looks into its queue even if nobody woke it.
     pub fallback_tick: Duration,
+    /// After which answers of sends leave, whatever the send took; zero for as soon as they are ready.
+    pub answer_tick: Duration,
     /// Envelopes sent ahead of acknowledgements.
     pub window_envelopes: usize,
     /// Without an acknowledgement while envelopes wait for one.
@@ -345,6 +347,7 @@ fn read_config(r: &mut Reader<'_>) -> Config {
         },
         relay: Relay {
             fallback_tick: r.millis("relay.fallback_tick_millis", 10..=600_000),
+            answer_tick: r.millis("relay.answer_tick_millis", 0..=1_000),
             window_envelopes: r.integer("relay.window_envelopes", 1..=10_000),
             stalled: r.seconds("relay.stalled_secs", 1..=3_600),
         },

@@ -27,6 +27,15 @@ async fn a_fresh_machine_is_well_and_stays_untouched() {
 }
 
 #[tokio::test]
+async fn answers_whose_time_tells_who_is_connected_are_warned_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let off = check(dir.path(), "relay.answer_tick_millis = 0", "answers").await;
+    assert!(matches!(off.verdict, Verdict::Warn(_)), "{off}");
+    let slow = check(dir.path(), "relay.answer_tick_millis = 50", "answers").await;
+    assert!(slow.verdict == Verdict::Ok && slow.what.contains("50 ms"), "{slow}");
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_database_fails() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("not.db");

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use keys_schema::sealed_queue::QueuePublicKey;
 use keys_schema::{Aci, IdentityKey, Pni, ServiceId, created_at};
 
 use super::{
@@ -74,6 +75,8 @@ pub struct Device {
     pub id: DeviceId,
     /// Its queue.
     pub mailbox: MailboxId,
+    /// The public half of a key pair derived from its password: what waits in its queue is sealed to it.
+    pub queue_key: QueuePublicKey,
     /// Of the ACI namespace.
     pub registration_id: RegistrationId,
     /// Of the PNI namespace.
@@ -283,6 +286,15 @@ pub enum Registered {
     Changed,
     /// The session is gone, used up, expired, or never proved this number. Nothing was changed.
     NotVerified,
+}
+
+/// What an account that was removed leaves behind outside the rows that named it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// The mailboxes that are gone: their connections must end. An account that was there had one for each device.
+    pub mailboxes: Vec<MailboxId>,
+    /// Pictures of profiles that no longer exist.
+    pub avatars: Vec<Avatar>,
 }
 
 /// What a device may change about itself and its account after registration.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use keys_schema::sealed_queue::{Bucket, QueuePublicKey};
 
 use super::Day;
 
@@ -31,13 +32,24 @@ impl Seq {
     }
 }
 
+/// An envelope as it is stored: padded, and sealed to the queue key of its mailbox (`keys_schema::sealed_queue`).
+#[derive(Clone)]
+pub struct SealedEnvelope {
+    /// The size to which it was padded. It tells the length of `row`.
+    pub bucket: Bucket,
+    /// The sealed bytes.
+    pub row: Bytes,
+}
+
 /// One copy of an envelope, for one device.
 #[derive(Clone)]
 pub struct Copy {
     /// The device's queue.
     pub mailbox: MailboxId,
-    /// The envelope as it will be delivered. The queue never looks inside.
-    pub content: Bytes,
+    /// The key that it was sealed to.
+    pub key: QueuePublicKey,
+    /// The envelope.
+    pub sealed: SealedEnvelope,
 }
 
 /// The copies of one send to the devices of one account: all of them are stored, or none.
@@ -76,14 +88,25 @@ pub enum Enqueued {
     QueueFull,
     /// A device is gone since its mailbox was looked up. Nothing of this delivery was stored.
     UnknownMailbox,
+    /// A mailbox has another key than its copy was sealed to. Nothing of this delivery was stored.
+    OtherKey,
 }
 
 /// An envelope read from a queue.
 #[derive(Clone)]
-pub struct Queued {
+pub struct Stored {
     /// Its place.
     pub seq: Seq,
     /// What was enqueued.
+    pub sealed: SealedEnvelope,
+}
+
+/// An envelope that is queued, as its device gets it.
+#[derive(Clone)]
+pub struct Queued {
+    /// Its place.
+    pub seq: Seq,
+    /// The envelope.
     pub content: Bytes,
 }
 
@@ -101,7 +124,7 @@ pub struct Head {
 pub struct PageLimit {
     /// Envelopes.
     pub envelopes: u32,
-    /// Bytes of content; the first envelope is returned even if it alone is larger.
+    /// Bytes of their size buckets; the first envelope is returned even if it alone is larger.
     pub bytes: usize,
 }
 
@@ -110,7 +133,7 @@ pub struct PageLimit {
 pub struct QueueLimits {
     /// Envelopes.
     pub envelopes: u32,
-    /// Bytes of content.
+    /// Bytes of their size buckets.
     pub bytes: u64,
 }
 
@@ -123,4 +146,4 @@ macro_rules! opaque_debug {
         }
     )*};
 }
-opaque_debug!(Copy, Delivery, Batch, Queued);
+opaque_debug!(SealedEnvelope, Copy, Delivery, Batch, Stored, Queued);

@@ -7,6 +7,7 @@ mod attachment;
 mod clock;
 mod envelope;
 mod linking;
+mod mailbox;
 mod pre_keys;
 mod profile;
 mod provisioning;
@@ -15,7 +16,7 @@ mod username;
 mod verification;
 
 pub use account::{
-    AccessKey, Account, AttributesUpdate, Capabilities, CheckedAccount, CreatedAt, Device, DeviceName, LockUpdate,
+    AccessKey, Account, AttributesUpdate, Capabilities, CheckedAccount, CreatedAt, Device, DeviceName, Erased, LockUpdate,
     Registered, Registration, UnidentifiedAccess,
 };
 pub use account_data::{
@@ -29,9 +30,11 @@ pub use attachment::{
 };
 pub use clock::{Clock, Day, SystemClock, Timestamp};
 pub use envelope::{
-    Acknowledgement, Batch, Copy, Delivery, Enqueued, Head, MailboxId, PageLimit, QueueLimits, Queued, Seq,
+    Acknowledgement, Batch, Copy, Delivery, Enqueued, Head, MailboxId, PageLimit, QueueLimits, Queued, SealedEnvelope,
+    Seq, Stored,
 };
 pub use linking::{Actor, DeviceLink, LinkOffer, Linked};
+pub use mailbox::{Mailbox, NewCredential, Rekey};
 pub use pre_keys::{BundleSelector, KeyCount, KeyUpload, KyberSource, PreKeyBundle, SignedKeys, TakenBundles};
 pub use profile::{Avatar, AvatarChange, MAX_PROFILE_VERSIONS, Profile, ProfileVersion};
 pub use provisioning::ProvisioningAddress;

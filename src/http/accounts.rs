@@ -1,5 +1,7 @@
 //! `/v1/accounts`: a device's own account.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -59,15 +61,40 @@ pub(super) async fn set_attributes(
 
 /// `DELETE /v1/accounts/me`
 pub(super) async fn delete(State(node): State<AppState>, Caller(caller): Caller) -> Result<StatusCode, ApiError> {
-    let avatars = node.storage.profiles.avatars(caller.address.aci).await?;
-    let gone = node.storage.accounts.delete(&caller.actor()).await?;
-    if gone.is_empty() {
-        // An account that is there has a queue for each of its devices.
+    // On a task of its own: when the client goes away, what was begun is still finished.
+    let erasing = Arc::clone(&node);
+    let erasing = node.tasks.spawn(async move { erase(&erasing, &caller).await });
+    erasing
+        .await
+        .map_err(|_| ApiError::unavailable("a deletion panicked"))??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn erase(node: &AppState, caller: &Authenticated) -> Result<(), ApiError> {
+    let aci = caller.address.aci;
+    let avatars = node.storage.profiles.avatars(aci).await?;
+    // Whose pictures these are is known only while there are profiles, so they go first: what fails is asked for again.
+    confirm(node, caller).await?;
+    node.attachments.retire(profiles::keys(&avatars)).await?;
+    let erased = node.storage.accounts.delete(&caller.actor()).await?;
+    if erased.mailboxes.is_empty() {
         return Err(ApiError::unauthorized());
     }
-    node.relay.account_changed(caller.address.aci, &gone);
-    profiles::retire(&node, avatars).await;
-    Ok(StatusCode::NO_CONTENT)
+    node.relay.account_changed(aci, &erased.mailboxes);
+    // Those that came in between.
+    profiles::retire(node, erased.avatars).await;
+    if let Err(error) = node.attachments.drop_budgets(aci).await {
+        tracing::warn!(
+            cause = error.log_safe_cause(),
+            "the upload budget of a deleted account could not be dropped; it goes with its day"
+        );
+    }
+    if !avatars.is_empty() {
+        // Not before the answer, and not by the clock of the sweeper either.
+        let attachments = Arc::clone(&node.attachments);
+        node.tasks.spawn(async move { attachments.sweep().await });
+    }
+    Ok(())
 }
 
 /// `?deviceId=`

@@ -38,7 +38,7 @@ impl EnvelopeHead {
         let source = self.source.filter(|_| kind != MessageKind::UnidentifiedSender);
         let source_id = source.map(|source| ServiceId::Aci(source.aci));
         let envelope = Envelope {
-            r#type: Some(wire_type(kind).into()),
+            r#type: Some(envelope::Type::from(kind).into()),
             timestamp: Some(self.client_millis),
             source_device: source.map(|source| u32::from(source.device_id.get())),
             content: Some(content.into()),
@@ -53,16 +53,6 @@ impl EnvelopeHead {
             ..Envelope::default()
         };
         envelope.encode_to_vec().into()
-    }
-}
-
-fn wire_type(kind: MessageKind) -> envelope::Type {
-    match kind {
-        MessageKind::Unknown => envelope::Type::Unknown,
-        MessageKind::Ciphertext => envelope::Type::Ciphertext,
-        MessageKind::PreKeyBundle => envelope::Type::PrekeyBundle,
-        MessageKind::UnidentifiedSender => envelope::Type::UnidentifiedSender,
-        MessageKind::PlaintextContent => envelope::Type::PlaintextContent,
     }
 }
 
@@ -181,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_sender_has_no_source_even_when_it_is_known() {
+    fn b4_a_sealed_sender_has_no_source_even_when_it_is_known() {
         for source in [true, false] {
             let queued = head(source).with_content(MessageKind::UnidentifiedSender, vec![7; 40]);
             let envelope = Envelope::decode(queued).unwrap();

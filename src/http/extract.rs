@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::auth::{Authenticated, BasicCredentials, BasicUser};
 use crate::domain::{AccessKey, DeviceId, ServiceId};
 use crate::encoding::BASE64;
+use crate::relay::drain::QueueOpener;
 
 use super::error::ApiError;
 use super::seen;
@@ -30,6 +31,8 @@ pub(super) struct OptionalCaller(pub(super) Option<Authenticated>);
 pub(super) struct Tunnelled {
     /// The socket's device, if it has one.
     pub(super) principal: Option<Arc<Authenticated>>,
+    /// What opens its queue.
+    pub(super) opener: Option<QueueOpener>,
     /// Under which URL the socket was opened, if that is known.
     pub(super) origin: Option<Arc<str>>,
 }
@@ -51,7 +54,11 @@ impl FromRequestParts<AppState> for OptionalCaller {
                 user: BasicUser::Device(address),
                 password,
             }) => {
-                let caller = state.authenticator.authenticate(address, &password).await?;
+                let proven = state.authenticator.authenticate(address, &password);
+                let caller = state
+                    .pace
+                    .answer_if(proven, |proven| !matches!(proven, Ok(Some(_))))
+                    .await?;
                 if let Some(caller) = &caller {
                     seen::by_request(state, caller);
                 }
@@ -68,6 +75,22 @@ impl FromRequestParts<AppState> for Caller {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let OptionalCaller(caller) = OptionalCaller::from_request_parts(parts, state).await?;
         caller.map(Self).ok_or(ApiError::unauthorized())
+    }
+}
+
+/// The caller is this device, and reads its queue.
+pub(super) struct Reader(pub(super) Authenticated, pub(super) QueueOpener);
+
+impl FromRequestParts<AppState> for Reader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let Caller(caller) = Caller::from_request_parts(parts, state).await?;
+        let opener = match parts.extensions.get::<Tunnelled>() {
+            Some(tunnelled) => tunnelled.opener.clone(),
+            None => basic(&parts.headers).map(|shown| QueueOpener::new(&caller.queue_key(&shown.password))),
+        };
+        Ok(Self(caller, opener.ok_or(ApiError::unauthorized())?))
     }
 }
 

@@ -1,4 +1,7 @@
 //! How often one caller may take the prekey bundles of one target: each take uses up one-time keys of the target.
+//!
+//! Who took whose is not kept: a bucket is found by a keyed hash of the two, under a key that this process alone has. So
+//! there is nothing to remove when an account is deleted, and a new device in the place of an old one has no new budget.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,12 +12,14 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use keys_schema::Aci;
 
 use crate::domain::ProtocolAddress;
+use crate::sealing::{derive_bytes, random};
 
 use super::error::ApiError;
 
 /// One bucket per caller and target account. Strangers share one bucket per target.
 pub struct FetchLimit {
-    buckets: DefaultKeyedRateLimiter<(Option<ProtocolAddress>, Aci)>,
+    buckets: DefaultKeyedRateLimiter<[u8; 16]>,
+    key: [u8; 32],
     clock: DefaultClock,
     since_cleaning: AtomicU32,
 }
@@ -24,6 +29,7 @@ impl FetchLimit {
     pub fn per_hour(fetches: NonZeroU32) -> Self {
         Self {
             buckets: RateLimiter::keyed(Quota::per_hour(fetches)),
+            key: random(),
             clock: DefaultClock::default(),
             since_cleaning: AtomicU32::new(0),
         }
@@ -34,9 +40,9 @@ impl FetchLimit {
         // Buckets that have refilled are as good as none. Dropping them now and then bounds the table by the fetches
         // of an hour.
         if self.since_cleaning.fetch_add(1, Ordering::Relaxed) % CLEAN_EVERY == CLEAN_EVERY - 1 {
-            self.buckets.retain_recent();
+            self.tidy();
         }
-        self.buckets.check_key(&(caller, target)).map_err(|refused| {
+        self.buckets.check_key(&self.bucket(caller, target)).map_err(|refused| {
             let wait = refused.wait_time_from(self.clock.now());
             ApiError::too_many(
                 "key_fetch_limit",
@@ -44,6 +50,26 @@ impl FetchLimit {
                 whole_seconds(wait),
             )
         })
+    }
+
+    /// Drops buckets that have refilled. To be called now and then.
+    pub fn tidy(&self) {
+        self.buckets.retain_recent();
+        self.buckets.shrink_to_fit();
+    }
+
+    fn bucket(&self, caller: Option<ProtocolAddress>, target: Aci) -> [u8; 16] {
+        let mut pair = [0; 33];
+        pair[..16].copy_from_slice(target.as_bytes());
+        if let Some(caller) = caller {
+            // No device is number 0, so that a stranger is nobody's.
+            pair[16] = caller.device_id.get();
+            pair[17..].copy_from_slice(caller.aci.as_bytes());
+        }
+        let hash = derive_bytes(&self.key, &pair, "blind-relay key fetches v1");
+        let mut bucket = [0; 16];
+        bucket.copy_from_slice(&hash[..16]);
+        bucket
     }
 }
 
@@ -77,5 +103,17 @@ mod tests {
         assert!((1..=1800).contains(&refused.retry_after_secs().unwrap()));
         assert!(limit.check(alice, aci(8)).is_ok());
         assert!(limit.check(None, aci(9)).is_ok());
+    }
+
+    #[test]
+    fn buckets_name_nobody_and_go_once_they_are_full_again() {
+        let limit = FetchLimit::per_hour(NonZeroU32::MAX);
+        let other = FetchLimit::per_hour(NonZeroU32::MAX);
+        assert_ne!(limit.bucket(None, aci(9)), other.bucket(None, aci(9)));
+        assert!(limit.check(None, aci(9)).is_ok());
+        // With so large a budget a fetch is made up for at once.
+        while !limit.buckets.is_empty() {
+            limit.tidy();
+        }
     }
 }

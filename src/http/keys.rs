@@ -15,7 +15,7 @@ use crate::domain::{BundleSelector, IdentityKind, ServiceId};
 
 use super::error::ApiError;
 use super::extract::{Caller, JsonBody, OptionalCaller, PathParams, QueryParams, RawBody, device_id, service_id};
-use super::reach::reach;
+use super::reach::reach_on_tick;
 use super::state::{AppState, Node};
 use super::wire::forms::IdentityText;
 use super::wire::keys::{BundlesOut, KeyCheckIn, KeyCountOut, identity_kind, parse_key_upload};
@@ -122,7 +122,7 @@ async fn take_reachable(
     caller: Option<&Authenticated>,
     headers: &HeaderMap,
 ) -> Result<Option<Response>, ApiError> {
-    let account = reach(node, target, caller, headers).await?;
+    let account = reach_on_tick(node, target, caller, headers).await?;
     node.fetch_limit
         .check(caller.map(|caller| caller.address), account.aci)?;
     let kind = IdentityKind::from(target);

@@ -8,21 +8,32 @@ use prost::Message;
 use uuid::Uuid;
 
 use crate::domain::{Acknowledgement, MailboxId, PageLimit, Queued, Seq};
+use crate::relay::drain::Page;
 
 use super::envelope::{guid, seq_of};
 use super::error::ApiError;
-use super::extract::{Caller, PathParams};
+use super::extract::{Caller, PathParams, Reader};
 use super::state::AppState;
 use super::wire::messages::{FetchOut, FetchedOut};
 
 /// The oldest queued envelopes. The same ones come again until they are deleted.
-pub(super) async fn fetch(State(node): State<AppState>, Caller(caller): Caller) -> Result<Json<FetchOut>, ApiError> {
-    let page = node.relay.pending(caller.mailbox, Seq::START, PAGE).await?;
-    let more = match page.last() {
-        Some(last) => !node.relay.pending(caller.mailbox, last.seq, ONE).await?.is_empty(),
+pub(super) async fn fetch(
+    State(node): State<AppState>,
+    Reader(caller, opener): Reader,
+) -> Result<Json<FetchOut>, ApiError> {
+    if node.relay.open_mailbox(&caller.actor(), &opener).await?.is_none() {
+        return Err(ApiError::unauthorized());
+    }
+    let page = async |after, limit| match node.relay.pending(caller.mailbox, &opener, after, limit).await? {
+        Page::Envelopes(page) => Ok(page),
+        Page::OtherKey => Err(ApiError::unauthorized()),
+    };
+    let oldest = page(Seq::START, PAGE).await?;
+    let more = match oldest.last() {
+        Some(last) => !page(last.seq, ONE).await?.is_empty(),
         None => false,
     };
-    let messages = page
+    let messages = oldest
         .into_iter()
         .filter_map(|queued| fetched(caller.mailbox, queued))
         .collect();

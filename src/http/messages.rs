@@ -34,18 +34,34 @@ pub(super) async fn send(
     QueryParams(query): QueryParams<SendQuery>,
     OptionalCaller(caller): OptionalCaller,
     headers: HeaderMap,
-    RawBody(body): RawBody,
+    RawBody(raw): RawBody,
 ) -> Result<Response, ApiError> {
     let story = query.story.is_some_and(|story| story.eq_ignore_ascii_case("true"));
     let destination = service_id(&destination)?;
-    let body = parse_send(&body)?;
+    let body = parse_send(&raw)?;
+    // The answer may wait; what it is an answer to must not.
+    drop(raw);
     let caller = caller.filter(|_| !story);
     if let Some(caller) = &caller
         && !node.authenticator.still_valid(caller).await?
     {
         return Err(ApiError::unauthorized());
     }
-    let Some(account) = recipient(&node, &destination, story, caller.as_ref(), &headers).await? else {
+    node.pace
+        .answer(deliver(&node, destination, story, caller, headers, body))
+        .await
+}
+
+/// All that knows the recipient: its answers leave on the tick, whatever they are.
+async fn deliver(
+    node: &Node,
+    destination: ServiceId,
+    story: bool,
+    caller: Option<Authenticated>,
+    headers: HeaderMap,
+    body: SendBody,
+) -> Result<Response, ApiError> {
+    let Some(account) = recipient(node, &destination, story, caller.as_ref(), &headers).await? else {
         // As the wire has it: a story needs no proof, and to nobody it is sent successfully.
         return Ok(Json(SendOut { needs_sync: false }).into_response());
     };
@@ -60,12 +76,12 @@ pub(super) async fn send(
         return Err(ApiError::forbidden("own_pni", "a message to oneself goes to the ACI"));
     }
     let needs_sync = match &caller {
-        Some(caller) if own.is_none() => has_other_devices(&node, caller).await?,
+        Some(caller) if own.is_none() => has_other_devices(node, caller).await?,
         _ => false,
     };
     let sender = own.map(|caller| caller.address.device_id);
     let online = body.online;
-    let copies = copies(&node, &destination, story, caller.as_ref(), body);
+    let copies = copies(node, &destination, story, caller.as_ref(), body);
     match node
         .relay
         .send(account, IdentityKind::from(&destination), copies, sender, online)

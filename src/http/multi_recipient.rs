@@ -27,7 +27,8 @@ use super::reach::TWO_AUTHORIZATIONS;
 use super::state::{AppState, Node};
 use super::wire::forms::Millis;
 use super::wire::messages::{
-    MessageKind, MismatchedDevicesOut, MultiRecipientOut, RecipientMismatchOut, StaleDevicesOut, client_millis,
+    MessageKind, MismatchedDevicesOut, MultiRecipientOut, NOT_CIPHERTEXT, RecipientMismatchOut, StaleDevicesOut,
+    client_millis,
 };
 
 /// `?ts=&online=&urgent=&story=`
@@ -61,10 +62,23 @@ pub(super) async fn send(
         "timestamp",
         "a timestamp is in milliseconds since 1970, at most 8.64e15",
     ))?;
-    let story = query.story.unwrap_or(false);
     let message = parse(body)?;
+    node.pace
+        .answer(deliver(&node, query, timestamp, headers, message))
+        .await
+}
+
+/// All that knows the recipients: its answers leave on the tick, whatever they are.
+async fn deliver(
+    node: &Node,
+    query: FanOutQuery,
+    timestamp: Option<u64>,
+    headers: HeaderMap,
+    message: MultiRecipientMessage,
+) -> Result<Response, ApiError> {
+    let story = query.story.unwrap_or(false);
     let recipients = message.recipients();
-    let accounts = authorized(&node, &headers, story, recipients).await?;
+    let accounts = authorized(node, &headers, story, recipients).await?;
     let (known, addressees): (Vec<_>, Vec<_>) = recipients
         .iter()
         .filter_map(|recipient| {
@@ -113,6 +127,7 @@ fn parse(body: bytes::Bytes) -> Result<MultiRecipientMessage, ApiError> {
         .check_for_delivery()
         .map_err(|undeliverable| match undeliverable {
             Undeliverable::Truncated => MALFORMED,
+            Undeliverable::NotCiphertext => NOT_CIPHERTEXT,
             Undeliverable::NoRecipients => ApiError::bad_request("no_recipients", "the message names no recipient"),
             Undeliverable::DuplicateDevice => {
                 ApiError::bad_request("duplicate_device", "the message names a device twice")

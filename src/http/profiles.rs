@@ -18,7 +18,7 @@ use super::attachments::{DOWNLOADS, upload_form};
 use super::error::ApiError;
 use super::extract::{Caller, JsonBody, OptionalCaller, PathParams, confirm, service_id};
 use super::origin::{NO_HOST, Origin};
-use super::reach::reach;
+use super::reach::reach_on_tick;
 use super::state::{AppState, Node};
 use super::wire::profiles::{AvatarWish, IdentityCheckIn, IdentityCheckOut, ProfileIn, ProfileOut, parse_version};
 
@@ -68,15 +68,19 @@ pub(super) async fn publish(
 /// Removes pictures that no profile has any more. Whoever wrote the profile has done so: what fails here is told to the
 /// operator, and the picture goes on its day.
 pub(super) async fn retire(node: &Node, avatars: Vec<Avatar>) {
-    let keys = avatars
-        .iter()
-        .filter_map(|Avatar(path)| path.strip_prefix(DOWNLOADS)?.strip_prefix('/'));
-    if let Err(error) = node.attachments.retire(keys).await {
+    if let Err(error) = node.attachments.retire(keys(&avatars)).await {
         tracing::warn!(
             cause = error.log_safe_cause(),
             "pictures of a profile could not be removed"
         );
     }
+}
+
+/// The keys under which pictures were uploaded.
+pub(super) fn keys(avatars: &[Avatar]) -> impl Iterator<Item = &str> {
+    avatars
+        .iter()
+        .filter_map(|Avatar(path)| path.strip_prefix(DOWNLOADS)?.strip_prefix('/'))
 }
 
 /// `GET /v1/profile/{serviceId}`: what does not depend on a profile key.
@@ -87,7 +91,7 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> Result<Json<ProfileOut>, ApiError> {
     let target = service_id(&target)?;
-    let account = reach(&node, &target, caller.as_ref(), &headers).await?;
+    let account = reach_on_tick(&node, &target, caller.as_ref(), &headers).await?;
     Ok(Json(describe(&node, &target, &account, caller.as_ref(), None)))
 }
 
@@ -139,7 +143,7 @@ async fn versioned(
     headers: &HeaderMap,
 ) -> Result<Json<ProfileOut>, ApiError> {
     let target = service_id(target)?;
-    let account = reach(node, &target, caller.as_ref(), headers).await?;
+    let account = reach_on_tick(node, &target, caller.as_ref(), headers).await?;
     if target.is_pni() {
         return Err(ApiError::not_found());
     }

@@ -14,6 +14,20 @@ use super::error::ApiError;
 use super::extract::AnonymousAccess;
 use super::state::Node;
 
+/// As [`reach`], for answers that do not leave on the tick anyway: a refusal does, so that its time tells no more than it
+/// does itself.
+pub(super) async fn reach_on_tick(
+    node: &Node,
+    target: &ServiceId,
+    caller: Option<&Authenticated>,
+    headers: &HeaderMap,
+) -> Result<Arc<Account>, ApiError> {
+    let reached = reach(node, target, caller, headers);
+    node.pace
+        .answer_if(reached, |found| caller.is_none() && found.is_err())
+        .await
+}
+
 /// The account, if this caller may reach it.
 pub(super) async fn reach(
     node: &Node,

@@ -36,7 +36,9 @@ pub(super) async fn register(
         return Err(ApiError::unauthorized());
     };
     let request = body.into_request(number, credentials.password)?;
-    let account = match node.registrar.register(&request).await {
+    // Whoever proves nothing must not learn by the time whether the number has an account.
+    let registered = node.registrar.register(&request);
+    let account = match node.pace.answer_if(registered, Result::is_err).await {
         Ok(account) => account,
         Err(RegistrationRefused::Locked(time_remaining)) => {
             let locked = LockedOut {

@@ -22,8 +22,8 @@ use super::health::{self, Readiness};
 use super::state::AppState;
 use super::wire::calling::TimeOut;
 use super::{
-    absent, account_data, accounts, calling, certificates, devices, keys, mailbox, messages, multi_recipient, openapi,
-    profiles, provisioning, registration, remote_config, reports, socket, usernames, verification,
+    absent, account_data, accounts, calling, certificates, devices, export, keys, mailbox, messages, multi_recipient, openapi,
+    password, profiles, provisioning, registration, remote_config, reports, socket, usernames, verification,
 };
 
 /// Routes with their state.
@@ -116,6 +116,7 @@ routes! {
     post   "/v1/registration"                           Number            SMALL    Usual   => registration::register;
 
     get    "/v1/accounts/whoami"                        Device            NO_BODY  Usual   => accounts::whoami;
+    get    "/v1/accounts/export"                        Primary           NO_BODY  Streams => export::export;
     put    "/v1/accounts/attributes"                    Device            SMALL    Usual   => accounts::set_attributes;
     delete "/v1/accounts/me"                            Device            NO_BODY  Usual   => accounts::delete;
     put    "/v1/accounts/name"                          Device            SMALL    Usual   => accounts::rename;
@@ -132,6 +133,7 @@ routes! {
     get    "/v1/devices/provisioning/code"              Primary           NO_BODY  Usual   => devices::link_code;
     put    "/v1/devices/link"                           LinkToken         SMALL    Usual   => devices::link;
     put    "/v1/devices/capabilities"                   Device            SMALL    Usual   => devices::set_capabilities;
+    put    "/v1/devices/password"                       Device            SMALL    Usual   => password::change;
     delete "/v1/devices/{id}"                           Device            NO_BODY  Usual   => devices::remove;
     get    "/v1/devices/wait_for_linked_device/{token}" Device            NO_BODY  Waits   => devices::wait_for_linked;
 

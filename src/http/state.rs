@@ -20,7 +20,9 @@ use crate::storage::Storage;
 use super::account_data::DataBounds;
 use super::attachments::UploadBy;
 use super::etag::TaggedJson;
+use super::export::Exports;
 use super::fetch_limit::FetchLimit;
+use super::pace::Pace;
 use super::waits::Waits;
 
 /// Shared by all handlers of a node.
@@ -29,6 +31,8 @@ pub struct Node {
     pub storage: Storage,
     /// Sends, connections, accounts in memory.
     pub relay: Relay,
+    /// When answers of sends leave.
+    pub pace: Pace,
     /// Messages to devices that are about to be linked.
     pub provisioning: Provisioning,
     /// Checks passwords.
@@ -43,6 +47,8 @@ pub struct Node {
     pub linker: Linker,
     /// Waits of devices for others.
     pub waits: Waits,
+    /// Exports that are under way.
+    pub exports: Exports,
     /// Whether numbers may be registered.
     pub registration_open: bool,
     /// Issues sender certificates.
@@ -86,6 +92,14 @@ pub struct SocketLimits {
     pub provisioning_idle: Duration,
     /// How long such a device may wait.
     pub provisioning_lifetime: Duration,
+}
+
+impl Node {
+    /// Frees the memory of what is remembered for a while only. To be called now and then.
+    pub fn tidy(&self) {
+        self.relay.accounts.tidy();
+        self.fetch_limit.tidy();
+    }
 }
 
 /// The form in which handlers are given it.

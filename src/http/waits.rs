@@ -36,6 +36,11 @@ impl Waits {
         })
     }
 
+    /// Whether the device waits on this node.
+    pub(super) fn waits(&self, who: &ProtocolAddress) -> bool {
+        self.lock().contains_key(who)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<ProtocolAddress, Arc<CancellationToken>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

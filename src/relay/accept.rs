@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use crate::domain::{
-    Account, Aci, Clock, Copy, Delivery, DeviceId, Enqueued, IdentityKind, MailboxId, PageLimit, Queued, Seq,
-};
+use crate::domain::{Account, Aci, Clock, Copy, Delivery, DeviceId, Enqueued, IdentityKind, MailboxId};
+use crate::sealing::queue::{InterimKeys, QueueSeals};
 use crate::sealing::random;
 use crate::storage::{AccountCache, EnvelopeQueue, StorageError};
 use crate::telemetry::metrics;
@@ -23,6 +23,10 @@ pub struct Relay {
     pub accounts: Arc<AccountCache>,
     /// Where envelopes wait.
     pub queue: Arc<dyn EnvelopeQueue>,
+    /// Seals what goes into it.
+    pub seals: Arc<QueueSeals>,
+    /// Keys of mailboxes whose device has not brought its own yet.
+    pub interim: InterimKeys,
     /// The way into it.
     pub writer: Writer,
     /// The connections of this node.
@@ -106,7 +110,7 @@ impl Relay {
                 Ok(mailboxes) => match self.enqueue(&account, &mailboxes, &copies).await? {
                     Enqueued::At(_) => return Ok(SendOutcome::Accepted),
                     Enqueued::QueueFull => return Ok(SendOutcome::QueueFull),
-                    Enqueued::UnknownMailbox => SendOutcome::UnknownAccount,
+                    Enqueued::UnknownMailbox | Enqueued::OtherKey => SendOutcome::UnknownAccount,
                 },
             };
             // A refusal may come from what was remembered of the account. Before the sender is told, look again.
@@ -132,17 +136,31 @@ impl Relay {
         mailboxes: &[MailboxId],
         copies: &[OutgoingCopy],
     ) -> Result<Enqueued, QueueUnavailable> {
-        let copies = mailboxes
-            .iter()
-            .zip(copies)
-            .map(|(mailbox, copy)| Copy {
-                mailbox: *mailbox,
-                content: copy.envelope.clone(),
-            })
-            .collect();
-        // One more day, because a day is all that is kept of the time: nothing expires early.
-        let expires = self.clock.now().day().plus(i32::from(self.retention_days) + 1);
-        self.writer.deliver(account.aci, Delivery { copies, expires }).await
+        let seal = |(mailbox, copy): (&MailboxId, &OutgoingCopy)| self.seal(account, *mailbox, copy);
+        let sealed = mailboxes.iter().zip(copies).map(seal).collect::<Option<_>>();
+        let Some(copies_sealed) = sealed else {
+            return Ok(Enqueued::UnknownMailbox);
+        };
+        let delivery = Delivery {
+            copies: copies_sealed,
+            // One more day, because a day is all that is kept of the time: nothing expires early.
+            expires: self.clock.now().day().plus(i32::from(self.retention_days) + 1),
+        };
+        let live: Vec<Bytes> = copies.iter().map(|copy| copy.envelope.clone()).collect();
+        self.writer.deliver(account.aci, delivery, live).await
+    }
+
+    /// `None` if the account, as it is remembered, has no device of that mailbox to seal to.
+    fn seal(&self, account: &Account, mailbox: MailboxId, copy: &OutgoingCopy) -> Option<Copy> {
+        let device = account.devices.iter().find(|device| device.mailbox == mailbox)?;
+        let sealed = self
+            .seals
+            .seal(mailbox, &device.queue_key, copy.content_bytes, &copy.envelope);
+        Some(Copy {
+            mailbox,
+            key: device.queue_key,
+            sealed: sealed.inspect_err(|error| tracing::error!(%error, "a send was refused")).ok()?,
+        })
     }
 
     fn send_online(&self, mailboxes: &[MailboxId], copies: Vec<OutgoingCopy>) {
@@ -168,14 +186,20 @@ impl Relay {
         (connection, bell)
     }
 
-    /// The head of a mailbox; `None` if its device is gone.
-    pub async fn head(&self, mailbox: MailboxId) -> Result<Option<Seq>, StorageError> {
-        Ok(self.queue.heads(&[mailbox]).await?.first().map(|head| head.last))
+    /// Has every node forget what it remembers of an account of which a device has another password, and names the moment:
+    /// connections from before it are to end.
+    pub fn password_changed(&self, account: Aci) -> ConnectionId {
+        self.account_changed(account, &[]);
+        ConnectionId {
+            since: self.clock.now(),
+            nonce: u64::MAX,
+        }
     }
 
-    /// A page of a queue.
-    pub async fn pending(&self, mailbox: MailboxId, after: Seq, limit: PageLimit) -> Result<Vec<Queued>, StorageError> {
-        self.queue.pending(mailbox, after, limit).await
+    /// Ends the connections of a device, on every node, that are older than the one named.
+    pub fn displace(&self, mailbox: MailboxId, by: ConnectionId) {
+        self.presence.displaced(mailbox, by);
+        self.bus.publish(vec![Hint::Connected(mailbox, by)]);
     }
 
     /// Ends the connections of devices that are gone, on every node, and has every node forget what it remembers of

@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn online_envelopes_are_bounded() {
+    fn t43_online_envelopes_are_bounded() {
         let bell = Bell::default();
         for _ in 0..ONLINE_MAX * 2 {
             bell.online(content(), Instant::now());

@@ -2,12 +2,13 @@
 //!
 //! [`accept`] takes a send whose sender knows the recipient's [`devices`], [`writer`] makes it durable together with
 //! whatever else arrives meanwhile, [`fan_out`] does both for many accounts, [`presence`] finds the connection and rings its [`bell`], and [`session`] decides what
-//! is handed out next. [`hints`] of other nodes ring the same bells, and [`tick`] looks into storage for whatever a lost
+//! is handed out next, of what [`drain`] opens. [`hints`] of other nodes ring the same bells, and [`tick`] looks into storage for whatever a lost
 //! hint left behind.
 
 pub mod accept;
 pub mod bell;
 pub mod devices;
+pub mod drain;
 pub mod fan_out;
 pub mod hints;
 pub mod presence;

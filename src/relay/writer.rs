@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
@@ -36,6 +37,7 @@ struct Lane {
 enum Job {
     Deliver {
         delivery: Delivery,
+        live: Vec<Bytes>,
         reply: oneshot::Sender<Result<Enqueued, QueueUnavailable>>,
         _room: OwnedSemaphorePermit,
     },
@@ -74,10 +76,17 @@ impl Writer {
     }
 
     /// Returns once the delivery is durable, or was refused. If the caller goes away meanwhile, it may still become
-    /// durable.
-    pub async fn deliver(&self, account: Aci, delivery: Delivery) -> Result<Enqueued, QueueUnavailable> {
+    /// durable. `live` has the envelopes of the copies as their devices get them, in the same order, for those that are
+    /// connected to this node.
+    pub async fn deliver(
+        &self,
+        account: Aci,
+        delivery: Delivery,
+        live: Vec<Bytes>,
+    ) -> Result<Enqueued, QueueUnavailable> {
         let lane = self.lane(account);
-        let bytes: usize = delivery.copies.iter().map(|copy| copy.content.len()).sum();
+        let sealed: usize = delivery.copies.iter().map(|copy| copy.sealed.row.len()).sum();
+        let bytes = sealed + live.iter().map(Bytes::len).sum::<usize>();
         let permits = u32::try_from(bytes.clamp(1, WAITING_BYTES)).unwrap_or(1);
         let room = Arc::clone(&lane.room)
             .acquire_many_owned(permits)
@@ -87,6 +96,7 @@ impl Writer {
         lane.jobs
             .send(Job::Deliver {
                 delivery,
+                live,
                 reply,
                 _room: room,
             })
@@ -173,12 +183,19 @@ impl Worker {
 
     async fn commit(&mut self, jobs: &mut Vec<Job>) {
         let mut batch = Batch::default();
+        let mut live = Vec::new();
         let mut deliveries: Vec<DeliveryReply> = Vec::new();
         let mut acknowledgements = Vec::new();
         for job in jobs.drain(..) {
             match job {
-                Job::Deliver { delivery, reply, _room } => {
+                Job::Deliver {
+                    delivery,
+                    live: envelopes,
+                    reply,
+                    _room,
+                } => {
                     batch.deliveries.push(delivery);
+                    live.push(envelopes);
                     deliveries.push((reply, _room));
                 }
                 Job::Acknowledge {
@@ -192,7 +209,7 @@ impl Worker {
         }
         match self.write(&batch).await {
             Ok(outcomes) => {
-                self.announce(&batch, &outcomes);
+                self.announce(&batch, live, &outcomes);
                 for ((reply, _), outcome) in deliveries.into_iter().zip(outcomes) {
                     let _ = reply.send(Ok(outcome));
                 }
@@ -247,13 +264,13 @@ impl Worker {
     }
 
     /// Rings the bells of sessions on this node, and tells other nodes about the rest.
-    fn announce(&self, batch: &Batch, outcomes: &[Enqueued]) {
+    fn announce(&self, batch: &Batch, live: Vec<Vec<Bytes>>, outcomes: &[Enqueued]) {
         let mut hints = Vec::new();
-        for (delivery, outcome) in batch.deliveries.iter().zip(outcomes) {
+        for ((delivery, live), outcome) in batch.deliveries.iter().zip(live).zip(outcomes) {
             let Enqueued::At(seqs) = outcome else { continue };
-            for (copy, seq) in delivery.copies.iter().zip(seqs) {
+            for ((copy, envelope), seq) in delivery.copies.iter().zip(live).zip(seqs) {
                 if self.presence.is_here(copy.mailbox) {
-                    self.presence.arrived(copy.mailbox, *seq, copy.content.clone());
+                    self.presence.arrived(copy.mailbox, *seq, envelope);
                     metrics::woken("local");
                 } else if self.bus.reaches_others() {
                     merge_hint(&mut hints, copy.mailbox, Hint::Arrived(copy.mailbox, *seq));
@@ -287,11 +304,9 @@ const RETRY: Duration = Duration::from_millis(250);
 mod tests {
     use std::task::Waker;
 
-    use bytes::Bytes;
-
     use super::*;
-    use crate::domain::{Copy, Day, PageLimit, Seq, Timestamp};
-    use crate::storage::conformance::fixtures::{primary, register};
+    use crate::domain::{Day, PageLimit, Seq, Timestamp};
+    use crate::storage::conformance::fixtures::{primary, register, sealed_copy, text};
     use crate::storage::testing::{ROOMY, TestDatabase, sqlite};
     use crate::wakeup::{ConnectionId, SingleNode};
 
@@ -308,14 +323,12 @@ mod tests {
         (Writer::start(1, &TaskTracker::new(), &queue, &presence, &bus), presence)
     }
 
-    fn delivery(mailbox: MailboxId, text: String) -> Delivery {
-        Delivery {
-            copies: vec![Copy {
-                mailbox,
-                content: Bytes::from(text),
-            }],
+    async fn deliver(writer: &Writer, mailbox: MailboxId, text: String) -> Result<Enqueued, QueueUnavailable> {
+        let delivery = Delivery {
+            copies: vec![sealed_copy(mailbox, 1, text.as_bytes())],
             expires: Day(30_000),
-        }
+        };
+        writer.deliver(primary(1).aci, delivery, vec![text.into()]).await
     }
 
     #[tokio::test]
@@ -330,22 +343,20 @@ mod tests {
                 nonce: 0,
             },
         );
-        let sends = (1..=50).map(|n| writer.deliver(primary(1).aci, delivery(BOB, n.to_string())));
+        let sends = (1..=50).map(|n| deliver(&writer, BOB, n.to_string()));
         let answers = futures_util::future::join_all(sends).await;
         for (n, answer) in (1..).zip(answers) {
             assert_eq!(answer, Ok(Enqueued::At(vec![Seq(n)])));
         }
         let stored = database.storage().queue.pending(BOB, Seq::START, ALL).await.unwrap();
-        let texts: Vec<_> = stored.iter().map(|queued| queued.content.clone()).collect();
-        assert_eq!(
-            texts,
-            (1..=50).map(|n: i32| Bytes::from(n.to_string())).collect::<Vec<_>>()
-        );
+        let texts: Vec<_> = stored.iter().map(text).collect();
+        assert_eq!(texts, (1..=50).map(|n| n.to_string().into_bytes()).collect::<Vec<_>>());
         let rung = bell.answer(Waker::noop(), Instant::now()).unwrap();
         assert_eq!(
             rung.arrived.iter().map(|queued| queued.seq.0).collect::<Vec<_>>(),
             (1..=50).collect::<Vec<_>>()
         );
+        assert_eq!(rung.arrived[49].content, "50", "live, the envelope itself");
     }
 
     #[tokio::test]
@@ -354,8 +365,8 @@ mod tests {
         register(&database, 1, BOB.0).await;
         let (writer, _) = start(&database);
         let (gone, there) = tokio::join!(
-            writer.deliver(primary(1).aci, delivery(MailboxId(99), "x".into())),
-            writer.deliver(primary(1).aci, delivery(BOB, "y".into())),
+            deliver(&writer, MailboxId(99), "x".into()),
+            deliver(&writer, BOB, "y".into()),
         );
         assert_eq!(
             (gone, there),
@@ -369,10 +380,7 @@ mod tests {
         register(&database, 1, BOB.0).await;
         let (writer, _) = start(&database);
         for n in 1..=20 {
-            writer
-                .deliver(primary(1).aci, delivery(BOB, n.to_string()))
-                .await
-                .unwrap();
+            deliver(&writer, BOB, n.to_string()).await.unwrap();
         }
         for seq in 1..=20 {
             let acknowledgement = Acknowledgement {
@@ -400,7 +408,7 @@ mod tests {
         let (writer, _) = start(&database);
         database.storage().accounts.close().await;
         assert_eq!(
-            writer.deliver(primary(1).aci, delivery(BOB, "x".into())).await,
+            deliver(&writer, BOB, "x".into()).await,
             Err(QueueUnavailable)
         );
         let acknowledgement = Acknowledgement {

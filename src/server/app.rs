@@ -15,8 +15,10 @@ use crate::calling::Relays;
 use crate::config::{AccountData, Config, Database, Registration};
 use crate::domain::{Clock, DataLimits, QueueLimits, SystemClock};
 use crate::http::account_data::DataBounds;
+use crate::http::export::Exports;
 use crate::http::fetch_limit::FetchLimit;
 use crate::http::health::Readiness;
+use crate::http::pace::Pace;
 use crate::http::remote_config::remote_config;
 use crate::http::state::{AppState, Node, SocketLimits};
 use crate::http::waits::Waits;
@@ -28,6 +30,7 @@ use crate::relay::session::SessionLimits;
 use crate::relay::writer::Writer;
 use crate::relay::{FAN_OUT_ROOM, Relay, seen, tick};
 use crate::retention;
+use crate::sealing::queue::run_epochs;
 use crate::storage::migrate::{self, Location};
 use crate::storage::{AccountCache, Storage, postgres, sqlite};
 use crate::telemetry::metrics;
@@ -40,7 +43,7 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Res
     let metrics = recorder()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let secrets = Arc::new(ServerSecrets::from_pepper(&*load_pepper(config)?));
-    let storage = open_storage(config).await?;
+    let storage = open_storage(config, &secrets).await?;
     if !storage
         .accounts
         .pin_pepper(secrets.check_value())
@@ -93,12 +96,14 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Res
         storage,
         provisioning: Provisioning::new(waiting, Arc::clone(&relay.bus)),
         relay,
+        pace: Pace::new(config.relay.answer_tick, lifecycle.close_sessions.clone()),
         authenticator: Authenticator::new(accounts, config.cache.credentials),
         secrets,
         verifier,
         registrar,
         linker,
         waits: Waits::default(),
+        exports: Exports::default(),
         registration_open: config.registration == Registration::Open,
         issuer,
         fetch_limit: FetchLimit::per_hour(
@@ -140,6 +145,9 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Res
             lifecycle.stop_background.clone(),
         ));
     }
+    lifecycle
+        .background
+        .spawn(tidy(Arc::clone(&node), lifecycle.stop_background.clone()));
     let flushing = Arc::clone(&node);
     lifecycle.flush_with(async move {
         flushing.relay.writer.flush().await;
@@ -171,11 +179,11 @@ pub fn location(config: &Config) -> Location {
 }
 
 /// An empty or older database is brought up to date; one that is not ours, or newer, is refused.
-async fn open_storage(config: &Config) -> anyhow::Result<Storage> {
+async fn open_storage(config: &Config, secrets: &ServerSecrets) -> anyhow::Result<Storage> {
     let location = location(config);
     if migrate::check(&location).await? == migrate::Schema::Outdated {
         tracing::info!("bringing the database up to date");
-        migrate::up(&location).await?;
+        migrate::up(&location, &secrets.upgrade()).await?;
     }
     let limits = QueueLimits {
         envelopes: config.queue.max_envelopes,
@@ -218,6 +226,8 @@ fn relay(
     };
     let writer = Writer::start(lanes, &lifecycle.background, &storage.queue, &presence, &bus);
     Ok(Relay {
+        seals: Arc::default(),
+        interim: secrets.interim_keys(),
         accounts: Arc::clone(accounts),
         queue: Arc::clone(&storage.queue),
         writer,
@@ -247,6 +257,7 @@ fn spawn_background(
         Arc::clone(&relay.presence),
         stop(),
     ));
+    background.spawn(run_epochs(Arc::clone(&relay.seals), stop()));
     background.spawn(seen::run(
         Arc::clone(&storage.devices),
         Arc::clone(&relay.presence),
@@ -261,6 +272,14 @@ async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(UPKEEP);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         metrics.run_upkeep();
+    }
+}
+
+/// What memory holds for a while only is let go also where nobody asks anything.
+async fn tidy(node: AppState, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(TIDY);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        node.tidy();
     }
 }
 
@@ -299,3 +318,5 @@ const MAX_CONTENT: usize = 96 * 1024;
 /// Each holds a connection while it commits; more only wait for the same disk.
 const POSTGRES_LANES: usize = 3;
 const UPKEEP: Duration = Duration::from_secs(5);
+/// Within the minute that is promised for a deleted account.
+const TIDY: Duration = Duration::from_secs(10);

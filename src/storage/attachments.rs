@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use super::StorageError;
 use super::rows::UploadRow;
 use crate::domain::{
-    Appended, Attachment, AttachmentName, Budget, Day, MAX_SEGMENTS, NewUpload, Opened, Segment, Timestamp, Turn,
-    TurnTaken, Upload, UploadTimes,
+    Appended, Attachment, AttachmentName, Budget, Day, MAX_SEGMENTS, NewUpload, Opened, QuotaBucket, Segment, Timestamp,
+    Turn, TurnTaken, Upload, UploadTimes,
 };
 
 /// Uploads and attachments. Only the bytes of a segment that [`append`](Self::append) has taken are part of anything.
@@ -49,6 +49,9 @@ pub trait AttachmentStore: Send + Sync {
 
     /// Removes what there is under these names. A name under which nothing was uploaded yet is used up.
     async fn retire(&self, names: &[AttachmentName], now: Timestamp) -> Result<(), StorageError>;
+
+    /// Drops budgets, of whatever day.
+    async fn drop_budgets(&self, buckets: &[QuotaBucket]) -> Result<(), StorageError>;
 
     /// Removes at most `limit` open uploads and attachments whose time has come by `now`, and says how many.
     async fn expire(&self, now: Timestamp, limit: u32) -> Result<u64, StorageError>;

@@ -22,7 +22,7 @@ pub(super) const LEASE: Duration = Duration::from_secs(2);
 pub struct AccountCache {
     store: Arc<dyn AccountStore>,
     entries: Cache<Aci, Arc<Account>>,
-    /// A PNI never moves to another account, so this needs no lease.
+    /// Is of use together with an entry only, and is dropped as early.
     pnis: Cache<Pni, Aci>,
     /// Raised by every [`Self::forget`]. A read that began before must not be kept after.
     forgotten: AtomicU64,
@@ -37,7 +37,7 @@ impl AccountCache {
     /// Holds at most `capacity` accounts.
     pub fn new(store: Arc<dyn AccountStore>, capacity: u64) -> Self {
         let entries = Cache::builder().max_capacity(capacity).time_to_live(LEASE).build();
-        let pnis = Cache::new(capacity);
+        let pnis = Cache::builder().max_capacity(capacity).time_to_live(LEASE).build();
         Self {
             store,
             entries,
@@ -132,7 +132,9 @@ impl AccountCache {
     /// Drops what is remembered of an account. To be called after every write to it.
     pub fn forget(&self, aci: Aci) {
         self.forgotten.fetch_add(1, Ordering::AcqRel);
-        self.entries.invalidate(&aci);
+        if let Some(account) = self.entries.remove(&aci) {
+            self.pnis.invalidate(&account.pni);
+        }
         // An error only says that nobody waits.
         let _ = self.changes.send(Some(aci));
     }
@@ -141,7 +143,20 @@ impl AccountCache {
     pub fn forget_all(&self) {
         self.forgotten.fetch_add(1, Ordering::AcqRel);
         self.entries.invalidate_all();
+        self.pnis.invalidate_all();
         let _ = self.changes.send(None);
+    }
+
+    /// Whether the account is in memory now.
+    pub fn remembers(&self, aci: Aci) -> bool {
+        self.entries.contains_key(&aci)
+    }
+
+    /// Frees the memory of what is out of date or forgotten. To be called now and then: nothing else does on a node that
+    /// nobody asks anything.
+    pub fn tidy(&self) {
+        self.entries.run_pending_tasks();
+        self.pnis.run_pending_tasks();
     }
 
     /// The changes of which this node learns from now on, its own and those that others hint at.
@@ -229,5 +244,20 @@ mod tests {
         cache.forget(aci(1));
         assert!(cache.find(&ServiceId::Pni(pni(1))).await.unwrap().is_none());
         assert!(cache.find(&ServiceId::Aci(aci(1))).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn t38_of_a_deleted_account_nothing_stays_in_memory() {
+        let database = sqlite(ROOMY).await.unwrap();
+        let cache = cache(&database).await;
+        cache.find(&ServiceId::Pni(pni(1))).await.unwrap().unwrap();
+        cache.tidy();
+        assert!(cache.remembers(aci(1)));
+        assert_eq!((cache.entries.entry_count(), cache.pnis.entry_count()), (1, 1));
+        database.storage().accounts.delete(&actor(1, 10)).await.unwrap();
+        cache.forget(aci(1));
+        cache.tidy();
+        assert!(!cache.remembers(aci(1)));
+        assert_eq!((cache.entries.entry_count(), cache.pnis.entry_count()), (0, 0));
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod account_data;
 pub(crate) mod accounts;
 pub(crate) mod attachments;
 pub(crate) mod devices;
+pub(crate) mod export;
 pub(crate) mod fixtures;
 pub(crate) mod keys;
 pub(crate) mod profiles;
@@ -95,7 +96,7 @@ macro_rules! key_store_suite {
             a_replaced_device_publishes_nothing
             concurrent_uploads_do_not_mix
             one_time_keys_are_handed_out_in_upload_order
-            one_time_keys_are_handed_out_once_under_concurrency
+            b13_one_time_keys_are_handed_out_once_under_concurrency
             every_device_gives_a_bundle
             an_exhausted_device_still_gives_bundles
             the_last_resort_key_is_never_consumed
@@ -156,7 +157,7 @@ macro_rules! envelope_queue_suite {
             nothing_is_lost_to_a_concurrent_drain
             acknowledging_twice_is_harmless
             acknowledging_another_mailboxes_number_is_harmless
-            acknowledged_means_gone
+            b10_acknowledged_means_gone
             numbers_are_never_used_twice
             a_full_queue_is_an_answer
             bytes_are_limited_too
@@ -175,7 +176,25 @@ macro_rules! envelope_queue_suite {
             a_large_batch_is_one_batch
             batches_in_opposite_order_do_not_block_each_other
             a_dropped_commit_is_whole_or_absent
+            another_key_seals_anew_what_is_queued
+            a_key_is_replaced_by_its_own_device_and_from_the_right_one_only
+            another_password_and_key_are_one_change
+            no_envelope_is_left_to_an_old_key_under_fire
+            who_registers_anew_brings_a_key
             deleting_an_account_under_fire_leaves_nothing
+        }
+    };
+}
+
+macro_rules! export_store_suite {
+    ($open:path) => {
+        $crate::storage::conformance::suite! { $open, export:
+            every_column_is_exported_or_about_no_account
+            an_export_has_what_its_account_has_and_nothing_of_another
+            values_are_shown_as_they_are_and_secrets_as_held
+            long_tables_come_in_pages
+            a_device_that_is_gone_or_replaced_is_shown_nothing
+            t38_what_an_export_shows_is_gone_with_the_account
         }
     };
 }
@@ -229,5 +248,5 @@ macro_rules! account_data_store_suite {
 
 pub(crate) use {
     account_data_store_suite, account_store_suite, attachment_store_suite, device_store_suite, envelope_queue_suite,
-    key_store_suite, profile_store_suite, suite, username_store_suite,
+    export_store_suite, key_store_suite, profile_store_suite, suite, username_store_suite,
 };

@@ -5,12 +5,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use keys_schema::sealed_queue::Bucket;
+
 use crate::domain::{Batch, Delivery, Enqueued, QueueLimits, Seq};
 
 /// The counters of one mailbox, as stored in `mailboxes`.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) struct Counter {
     pub(super) mailbox: i64,
+    pub(super) queue_key: Vec<u8>,
     pub(super) last_seq: i64,
     pub(super) envelopes: i64,
     pub(super) bytes: i64,
@@ -20,7 +23,8 @@ pub(super) struct Counter {
 pub(super) struct NewRow<'batch> {
     pub(super) mailbox: i64,
     pub(super) seq: i64,
-    pub(super) content: &'batch [u8],
+    pub(super) bucket: i16,
+    pub(super) sealed: &'batch [u8],
     pub(super) expires: i32,
 }
 
@@ -66,7 +70,7 @@ impl Ledger {
     pub(super) fn saved(&self) -> Vec<Counter> {
         self.changed
             .iter()
-            .filter_map(|mailbox| self.counters.get(mailbox).copied())
+            .filter_map(|mailbox| self.counters.get(mailbox).cloned())
             .collect()
     }
 
@@ -76,8 +80,11 @@ impl Ledger {
             let Some(counter) = self.counters.get(&copy.mailbox.0) else {
                 return Enqueued::UnknownMailbox;
             };
+            if counter.queue_key != copy.key.as_bytes() {
+                return Enqueued::OtherKey;
+            }
             full |= counter.envelopes >= self.max_envelopes
-                || counter.bytes.saturating_add(size(&copy.content)) > self.max_bytes;
+                || counter.bytes.saturating_add(size(copy.sealed.bucket)) > self.max_bytes;
         }
         if full {
             return Enqueued::QueueFull;
@@ -89,13 +96,14 @@ impl Ledger {
             };
             counter.last_seq += 1;
             counter.envelopes += 1;
-            counter.bytes += size(&copy.content);
+            counter.bytes += size(copy.sealed.bucket);
             self.changed.insert(counter.mailbox);
             places.push(Seq(counter.last_seq));
             rows.push(NewRow {
                 mailbox: counter.mailbox,
                 seq: counter.last_seq,
-                content: &copy.content,
+                bucket: number(copy.sealed.bucket),
+                sealed: &copy.sealed.row,
                 expires: delivery.expires.0,
             });
         }
@@ -118,46 +126,52 @@ pub(super) fn touched(batch: &Batch) -> Vec<i64> {
         .collect()
 }
 
-fn size(content: &[u8]) -> i64 {
-    i64::try_from(content.len()).unwrap_or(i64::MAX)
+/// A bucket as it is stored.
+fn number(bucket: Bucket) -> i16 {
+    i16::try_from(bucket.kib()).expect("the largest bucket has 16384 KiB")
+}
+
+fn size(bucket: Bucket) -> i64 {
+    i64::from(bucket.kib()) * 1024
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Copy, Day, MailboxId};
+    use crate::domain::MailboxId;
+    use crate::storage::conformance::fixtures::{queue_key, sealed_copy};
 
-    fn delivery(copies: &[(i64, usize)]) -> Delivery {
-        let copies = copies
-            .iter()
-            .map(|(mailbox, size)| Copy {
-                mailbox: MailboxId(*mailbox),
-                content: vec![0; *size].into(),
-            })
-            .collect();
+    /// Copies for mailboxes, of so many KiB.
+    fn delivery(copies: &[(i64, u16)]) -> Delivery {
+        let copy = |(mailbox, kib): &(i64, u16)| sealed_copy(MailboxId(*mailbox), *kib, b"");
         Delivery {
-            copies,
-            expires: Day(1),
+            copies: copies.iter().map(copy).collect(),
+            expires: crate::domain::Day(1),
         }
     }
 
-    fn ledger(envelopes: u32, bytes: u64) -> Ledger {
+    fn ledger(envelopes: u32, kib: u64) -> Ledger {
         let empty = |mailbox| Counter {
             mailbox,
+            queue_key: queue_key(MailboxId(mailbox)).as_bytes().to_vec(),
             last_seq: 0,
             envelopes: 0,
             bytes: 0,
         };
+        let bytes = kib * 1024;
         Ledger::new(QueueLimits { envelopes, bytes }, [empty(1), empty(2)])
     }
 
     #[test]
     fn a_refused_delivery_draws_no_number() {
         let mut ledger = ledger(1, 100);
+        let mut other_key = delivery(&[(2, 1)]);
+        other_key.copies[0].key = queue_key(MailboxId(1));
         let sends = [
             delivery(&[(1, 1)]),
             delivery(&[(2, 1), (1, 1)]),
             delivery(&[(2, 1), (3, 1)]),
+            other_key,
             delivery(&[(2, 1)]),
         ];
         let (outcomes, rows) = ledger.admit(&sends);
@@ -165,6 +179,7 @@ mod tests {
             Enqueued::At(vec![Seq(1)]),
             Enqueued::QueueFull,
             Enqueued::UnknownMailbox,
+            Enqueued::OtherKey,
             Enqueued::At(vec![Seq(1)]),
         ];
         assert_eq!(outcomes, expected);
@@ -172,12 +187,12 @@ mod tests {
     }
 
     #[test]
-    fn the_last_byte_of_room_can_be_used() {
-        let mut ledger = ledger(10, 100);
+    fn the_last_bucket_of_room_can_be_used() {
+        let mut ledger = ledger(10, 96);
         let sends = [
-            delivery(&[(1, 60)]),
-            delivery(&[(1, 41)]),
-            delivery(&[(1, 40)]),
+            delivery(&[(1, 64)]),
+            delivery(&[(1, 64)]),
+            delivery(&[(1, 32)]),
             delivery(&[(1, 1)]),
         ];
         let (outcomes, _) = ledger.admit(&sends);

@@ -4,6 +4,8 @@
 //! leaves the database before the step or after it. A database that holds steps this release does not know, or knows
 //! differently, is refused everywhere. The migrations are part of the binary.
 
+mod seal;
+
 use std::path::PathBuf;
 
 use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, MigrationType};
@@ -12,6 +14,8 @@ use sqlx::{ConnectOptions, Connection, PgConnection, SqlSafeStr, SqliteConnectio
 use super::open::Place;
 use super::sqlite::FileLock;
 use super::{OpenError, postgres, sqlite};
+
+pub use seal::Upgrade;
 
 /// A database and how to reach it.
 #[derive(Clone)]
@@ -43,7 +47,7 @@ pub enum Schema {
 }
 
 /// Takes every step that is missing. On SQLite this creates the file, and fails while a server has it open.
-pub async fn up(location: &Location) -> Result<(), OpenError> {
+pub async fn up(location: &Location, upgrade: &Upgrade) -> Result<(), OpenError> {
     let mut link = Link::open(location, Access::Change).await?;
     link.lock().await?;
     let applied = link.applied().await?.len();
@@ -51,6 +55,9 @@ pub async fn up(location: &Location) -> Result<(), OpenError> {
     let refused = |error| refused(&place, error);
     link.migrate().ensure_migrations_table(TABLE).await.map_err(refused)?;
     for step in link.steps.iter().skip(applied) {
+        if step.version == UNSEALED_GONE {
+            seal::seal_what_was_stored(&mut link, upgrade).await?;
+        }
         let migration = migration(step, MigrationType::ReversibleUp);
         link.connection
             .migrate()
@@ -68,6 +75,9 @@ pub async fn down(location: &Location) -> Result<Option<Step>, OpenError> {
     let applied = link.applied().await?.len();
     let last = applied.checked_sub(1).and_then(|index| link.steps.get(index));
     if let Some(step) = last {
+        if step.version == SEALED_QUEUE && link.has_envelopes().await? {
+            return Err(OpenError::Sealed);
+        }
         let migration = migration(step, MigrationType::ReversibleDown);
         let reverted = link.connection.migrate().revert(TABLE, &migration).await;
         reverted.map_err(|error| refused(&link.place, error))?;
@@ -248,6 +258,14 @@ impl Link {
         found.map_err(|error| self.place.refused(&error))
     }
 
+    async fn has_envelopes(&mut self) -> Result<bool, OpenError> {
+        let found = match &mut self.connection {
+            LinkConnection::Sqlite(connection) => sqlx::query_scalar(HAS_ENVELOPES).fetch_one(connection).await,
+            LinkConnection::Postgres(connection) => sqlx::query_scalar(HAS_ENVELOPES).fetch_one(connection).await,
+        };
+        found.map_err(|error| self.place.refused(&error))
+    }
+
     async fn finish(self) -> Result<(), OpenError> {
         let closed = match self.connection {
             LinkConnection::Sqlite(connection) => connection.close().await,
@@ -309,12 +327,19 @@ embedded!(
     3 "0003" "usernames",
     4 "0004" "profiles",
     5 "0005" "attachments",
-    6 "0006" "account_data"
+    6 "0006" "account_data",
+    7 "0007" "sealed_queue",
+    8 "0008" "unsealed_gone"
 );
 
+/// From here on the queue is sealed.
+const SEALED_QUEUE: i64 = 7;
+/// Drops what was stored before, which must be sealed by then.
+const UNSEALED_GONE: i64 = 8;
 /// Where the driver records applied migrations.
 const TABLE: &str = "_sqlx_migrations";
 const A_TABLE_OF_OURS: &str = "accounts";
+const HAS_ENVELOPES: &str = "SELECT EXISTS (SELECT 1 FROM envelopes)";
 const SQLITE_HAS_TABLE: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = $1)";
 // Looks along the search path only, as the migrations do.
 const POSTGRES_HAS_TABLE: &str = "SELECT to_regclass($1) IS NOT NULL";
@@ -325,7 +350,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::storage::testing::{ROOMY, TestDatabase, empty_postgres, empty_sqlite};
+    use crate::storage::testing::{ROOMY, TestDatabase, empty_postgres, empty_sqlite, upgrade};
 
     /// One database of each kind that is there, without tables.
     async fn databases() -> Vec<TestDatabase> {
@@ -340,15 +365,15 @@ mod tests {
             let at = database.location();
             assert_eq!(check(at).await.unwrap(), Schema::Outdated);
             assert!(status(at).await.unwrap().iter().all(|step| !step.applied));
-            up(at).await.unwrap();
-            up(at).await.unwrap();
+            up(at, &upgrade()).await.unwrap();
+            up(at, &upgrade()).await.unwrap();
             assert_eq!(check(at).await.unwrap(), Schema::Current);
             let schema = database.schema().await;
             assert!(schema.len() > 10);
             while down(at).await.unwrap().is_some() {}
             assert!(database.schema().await.is_empty());
             assert_eq!(check(at).await.unwrap(), Schema::Outdated);
-            up(at).await.unwrap();
+            up(at, &upgrade()).await.unwrap();
             assert_eq!(database.schema().await, schema);
         }
     }
@@ -357,7 +382,7 @@ mod tests {
     async fn a_newer_database_is_refused() {
         for database in databases().await {
             let at = database.location();
-            up(at).await.unwrap();
+            up(at, &upgrade()).await.unwrap();
             database
                 .execute(
                     "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
@@ -365,7 +390,7 @@ mod tests {
                 )
                 .await;
             assert!(matches!(check(at).await, Err(OpenError::Newer { found: 9999, .. })));
-            assert!(matches!(up(at).await, Err(OpenError::Newer { .. })));
+            assert!(matches!(up(at, &upgrade()).await, Err(OpenError::Newer { .. })));
             assert!(matches!(down(at).await, Err(OpenError::Newer { .. })));
         }
     }
@@ -374,7 +399,7 @@ mod tests {
     async fn a_changed_migration_is_refused() {
         for database in databases().await {
             let at = database.location();
-            up(at).await.unwrap();
+            up(at, &upgrade()).await.unwrap();
             database
                 .execute("UPDATE _sqlx_migrations SET checksum = substr(checksum, 2)")
                 .await;
@@ -387,7 +412,7 @@ mod tests {
         for database in databases().await {
             database.create_empty().await;
             database.execute("CREATE TABLE accounts (id INTEGER)").await;
-            assert!(matches!(up(database.location()).await, Err(OpenError::Foreign)));
+            assert!(matches!(up(database.location(), &upgrade()).await, Err(OpenError::Foreign)));
             assert!(database.schema().await.iter().any(|line| line.contains("accounts")));
             database.execute("DROP TABLE accounts").await;
         }
@@ -402,10 +427,10 @@ mod tests {
                 .execute("CREATE TABLE verification_sessions (id INTEGER)")
                 .await;
             let before = database.schema().await;
-            assert!(up(database.location()).await.is_err());
+            assert!(up(database.location(), &upgrade()).await.is_err());
             assert_eq!(database.schema().await, before);
             database.execute("DROP TABLE verification_sessions").await;
-            up(database.location()).await.unwrap();
+            up(database.location(), &upgrade()).await.unwrap();
         }
     }
 
@@ -417,7 +442,7 @@ mod tests {
         let starts: Vec<_> = (0..4)
             .map(|_| {
                 let at = database.location().clone();
-                tokio::spawn(async move { up(&at).await })
+                tokio::spawn(async move { up(&at, &upgrade()).await })
             })
             .collect();
         for start in starts {

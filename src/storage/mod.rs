@@ -3,6 +3,7 @@
 //! A method is one promise: it is atomic, durable when it returns `Ok`, and named for what it means. An outcome on which
 //! the caller acts is a value; [`StorageError`] is for what is nobody's choice. Time is an argument.
 
+pub mod export;
 pub mod migrate;
 pub mod postgres;
 pub mod sqlite;
@@ -28,9 +29,9 @@ use async_trait::async_trait;
 use keys_schema::EcPublicKey;
 
 use crate::domain::{
-    Account, Aci, Actor, AttributesUpdate, Batch, BundleSelector, Day, Enqueued, Head, IdentityKind, KeyCount,
-    KeyUpload, MailboxId, NumberHash, PageLimit, ProtocolAddress, Queued, Registered, Registration, Seq, ServiceId,
-    SessionKey, SignedKeys, TakenBundles, Timestamp, VerificationSession,
+    Account, Aci, Actor, AttributesUpdate, Batch, BundleSelector, Day, Enqueued, Erased, Head, IdentityKind, KeyCount,
+    KeyUpload, Mailbox, MailboxId, NumberHash, PageLimit, ProtocolAddress, Registered, Registration, Rekey, Seq,
+    ServiceId, SessionKey, SignedKeys, Stored, TakenBundles, Timestamp, VerificationSession,
 };
 
 pub use account_data::AccountDataStore;
@@ -38,6 +39,7 @@ pub use attachments::AttachmentStore;
 pub use cache::{AccountCache, Changes};
 pub use devices::{DeviceStore, OPEN_OFFERS};
 pub use error::StorageError;
+pub use export::ExportStore;
 pub use open::OpenError;
 pub use profiles::ProfileStore;
 pub use usernames::UsernameStore;
@@ -61,6 +63,8 @@ pub struct Storage {
     pub account_data: Arc<dyn AccountDataStore>,
     /// Profiles.
     pub profiles: Arc<dyn ProfileStore>,
+    /// All of it, for its owner.
+    pub export: Arc<dyn ExportStore>,
 }
 
 /// Accounts, devices and the verification sessions from which accounts come.
@@ -106,9 +110,9 @@ pub trait AccountStore: Send + Sync {
     /// Remembers the day on which a device was last seen. A device that is gone is no error.
     async fn touch(&self, address: ProtocolAddress, today: Day) -> Result<(), StorageError>;
 
-    /// Removes the account, its devices, keys and queues, and returns the mailboxes that are gone: none if the device
-    /// that asks is gone.
-    async fn delete(&self, by: &Actor) -> Result<Vec<MailboxId>, StorageError>;
+    /// Removes the account with all that names it, its number's verification sessions too, and returns what is elsewhere:
+    /// nothing if the device that asks is gone.
+    async fn delete(&self, by: &Actor) -> Result<Erased, StorageError>;
 
     /// Stores a new verification session.
     async fn open_session(&self, session: &VerificationSession) -> Result<(), StorageError>;
@@ -165,7 +169,14 @@ pub trait EnvelopeQueue: Send + Sync {
     async fn commit(&self, batch: &Batch) -> Result<Vec<Enqueued>, StorageError>;
 
     /// The oldest envelopes with a number above `after`, in order. An empty answer means that there was none.
-    async fn pending(&self, mailbox: MailboxId, after: Seq, limit: PageLimit) -> Result<Vec<Queued>, StorageError>;
+    async fn pending(&self, mailbox: MailboxId, after: Seq, limit: PageLimit) -> Result<Vec<Stored>, StorageError>;
+
+    /// A mailbox as its device finds it.
+    async fn mailbox(&self, id: MailboxId) -> Result<Option<Mailbox>, StorageError>;
+
+    /// Gives the mailbox of the device that asks another key and seals anew what is in it, all of it or nothing; `false`
+    /// if the device is gone or the key is not the one that was named. No delivery to the old key is stored after that.
+    async fn rekey(&self, by: &Actor, rekey: &Rekey<'_>) -> Result<bool, StorageError>;
 
     /// The heads of those of the given mailboxes that exist, in any order.
     async fn heads(&self, mailboxes: &[MailboxId]) -> Result<Vec<Head>, StorageError>;

@@ -64,6 +64,15 @@ pub enum OpenError {
     /// The database belongs to something else.
     #[error("the database has tables of the same names that blind-relay did not create; give it an empty database")]
     Foreign,
+    /// Its envelopes are sealed, and an earlier release could not read them.
+    #[error(
+        "envelopes are waiting in the database, sealed as the release before cannot read them; stay with this release, or let \
+         the devices fetch them first"
+    )]
+    Sealed,
+    /// Keys would be kept under a pepper that is not this database's.
+    #[error("the pepper is not the one that the database was made with; copy that one here, and try again")]
+    OtherPepper,
     /// Migrations are waiting.
     #[error("the database is at schema version {found}, this release needs {known}; run `blind-relay migrate up`")]
     Outdated {

@@ -3,6 +3,7 @@
 //! The columns have the same names on both sides, so one list of fields reads both. A value that does not convert was
 //! not written by this server: the error names its column and never the value.
 
+use keys_schema::sealed_queue::{Bucket, QueuePublicKey};
 use keys_schema::{
     Aci, DecodeError, EcPreKey, EcPublicKey, IdentityKey, KeyId, KyberPreKey, KyberPublicKey, Pni, Signature,
     SignedEcPreKey,
@@ -15,9 +16,9 @@ use uuid::Uuid;
 use super::StorageError;
 use crate::domain::{
     Account, Attachment, AttachmentName, Avatar, Capabilities, CreatedAt, Day, Device, DeviceId, DeviceName,
-    IdentityKind, KyberSource, LinkOffer, LinkTokenHash, MailboxId, NumberHash, PreKeyBundle, Profile, Registration,
-    RegistrationId, Sealed, SecretVerifier, Segment, SessionKey, SignedKeys, Timestamp, UnidentifiedAccess,
-    VerificationSession,
+    IdentityKind, KyberSource, LinkOffer, LinkTokenHash, Mailbox, MailboxId, NumberHash, PreKeyBundle, Profile,
+    Registration, RegistrationId, Sealed, SealedEnvelope, SecretVerifier, Segment, Seq, SessionKey, SignedKeys, Stored,
+    Timestamp, UnidentifiedAccess, VerificationSession,
 };
 
 macro_rules! rows {
@@ -55,6 +56,7 @@ rows! {
     DeviceRow {
         device_id: i16,
         mailbox: i64,
+        queue_key: Vec<u8>,
         registration_id: i32,
         pni_registration_id: i32,
         name: Option<Vec<u8>>,
@@ -65,6 +67,16 @@ rows! {
         capabilities: i64,
         last_seen: i32,
         created_at: Option<Vec<u8>>,
+    }
+    MailboxRow {
+        last_seq: i64,
+        queue_key: Vec<u8>,
+        interim_key: Option<Vec<u8>>,
+    }
+    StoredRow {
+        seq: i64,
+        bucket: i16,
+        sealed: Vec<u8>,
     }
     CheckedRow {
         aci: Uuid,
@@ -250,6 +262,7 @@ impl DeviceRow {
         Ok(Device {
             id: device_id(self.device_id)?,
             mailbox: MailboxId(self.mailbox),
+            queue_key: queue_key(&self.queue_key)?,
             registration_id: registration_id(self.registration_id, "registration_id")?,
             pni_registration_id: registration_id(self.pni_registration_id, "pni_registration_id")?,
             name: match self.name {
@@ -272,6 +285,33 @@ impl DeviceRow {
             },
         })
     }
+}
+
+impl MailboxRow {
+    pub(super) fn into_mailbox(self) -> Result<Mailbox, StorageError> {
+        Ok(Mailbox {
+            last: Seq(self.last_seq),
+            key: queue_key(&self.queue_key)?,
+            interim: self.interim_key.map(Sealed),
+        })
+    }
+}
+
+impl StoredRow {
+    pub(super) fn into_stored(self) -> Result<Stored, StorageError> {
+        let bucket = u16::try_from(self.bucket).ok().and_then(Bucket::from_kib);
+        Ok(Stored {
+            seq: Seq(self.seq),
+            sealed: SealedEnvelope {
+                bucket: bucket.ok_or(corrupt("envelopes", "bucket"))?,
+                row: self.sealed.into(),
+            },
+        })
+    }
+}
+
+fn queue_key(bytes: &[u8]) -> Result<QueuePublicKey, StorageError> {
+    Ok(QueuePublicKey::from_bytes(array(bytes, "mailboxes", "queue_key")?))
 }
 
 impl OfferRow {

@@ -11,9 +11,11 @@ use sqlx::migrate::MigrateDatabase;
 use sqlx::{Connection, PgConnection, Postgres, SqliteConnection};
 use tempfile::TempDir;
 
-use super::migrate::{self, Location};
+use super::migrate::{self, Location, Upgrade};
 use super::{Storage, postgres, sqlite};
 use crate::domain::QueueLimits;
+use crate::sealing::SealingKey;
+use crate::sealing::queue::InterimKeys;
 
 /// Limits that no test reaches by accident.
 pub(crate) const ROOMY: QueueLimits = QueueLimits {
@@ -76,9 +78,22 @@ pub(crate) async fn empty_postgres(limits: QueueLimits) -> Option<TestDatabase> 
     })
 }
 
+/// What the migrations need.
+pub(crate) fn upgrade() -> Upgrade {
+    Upgrade {
+        interim: interim_keys(),
+        pepper_check: [7; 32],
+    }
+}
+
+/// Of all test databases.
+pub(crate) fn interim_keys() -> InterimKeys {
+    InterimKeys::new(SealingKey::derive(b"pepper", b"", "test"))
+}
+
 impl TestDatabase {
     async fn open_first(mut self) -> Option<Self> {
-        migrate::up(&self.location).await.unwrap();
+        migrate::up(&self.location, &upgrade()).await.unwrap();
         self.first = Some(self.open().await);
         Some(self)
     }
@@ -89,6 +104,18 @@ impl TestDatabase {
 
     pub(crate) fn location(&self) -> &Location {
         &self.location
+    }
+
+    /// Stops the server that holds it.
+    pub(crate) async fn close(&mut self) {
+        if let Some(storage) = self.first.take() {
+            storage.accounts.close().await;
+        }
+    }
+
+    /// Starts a server on it again.
+    pub(crate) async fn reopen(&mut self) {
+        self.first = Some(self.open().await);
     }
 
     /// What another node would hold. SQLite allows one node, which is then shared.
@@ -127,6 +154,20 @@ impl TestDatabase {
         }
     }
 
+    /// Every column of every table, as `table.column`.
+    pub(crate) async fn columns(&self) -> Vec<String> {
+        match &self.location {
+            Location::Sqlite(path) => {
+                let mut db = SqliteConnection::connect(&sqlite_url(path)).await.unwrap();
+                sqlx::query_scalar(SQLITE_COLUMNS).fetch_all(&mut db).await.unwrap()
+            }
+            Location::Postgres(url) => {
+                let mut db = PgConnection::connect(url).await.unwrap();
+                sqlx::query_scalar(POSTGRES_COLUMNS).fetch_all(&mut db).await.unwrap()
+            }
+        }
+    }
+
     /// Runs one statement past the storage layer.
     pub(crate) async fn execute(&self, statement: &'static str) {
         match &self.location {
@@ -141,6 +182,15 @@ impl TestDatabase {
                 db.close().await.unwrap();
             }
         }
+    }
+
+    /// As [`Self::execute`], where the two have no words in common.
+    pub(crate) async fn execute_either(&self, sqlite: &'static str, postgres: &'static str) {
+        let statement = match &self.location {
+            Location::Sqlite(_) => sqlite,
+            Location::Postgres(_) => postgres,
+        };
+        self.execute(statement).await;
     }
 
     /// How SQLite would find what a statement asks for.
@@ -192,6 +242,10 @@ fn sqlite_url(path: &Path) -> String {
     format!("sqlite://{}", path.display())
 }
 
+const SQLITE_COLUMNS: &str = "SELECT t.name || '.' || c.name FROM sqlite_master AS t JOIN pragma_table_info(t.name) AS c \
+    WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite@_%' ESCAPE '@' ORDER BY 1";
+const POSTGRES_COLUMNS: &str = "SELECT table_name || '.' || column_name FROM information_schema.columns \
+    WHERE table_schema = current_schema() ORDER BY 1";
 const SQLITE_SCHEMA: &str = "SELECT type || ' ' || name || ': ' || coalesce(sql, '') FROM sqlite_master \
     WHERE name NOT LIKE '%_sqlx%' ORDER BY 1";
 const POSTGRES_SCHEMA: &str = "SELECT line FROM (\

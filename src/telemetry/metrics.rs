@@ -21,6 +21,7 @@ pub fn describe() {
     describe_counter!(ENVELOPES, "Envelopes made durable");
     describe_counter!(ACKNOWLEDGED, "Envelopes acknowledged by their device");
     describe_counter!(PUSHED, "Envelopes handed to a connection, by where they came from");
+    describe_counter!(UNOPENED, "Queued envelopes that could not be opened for their device");
     describe_gauge!(SOCKETS, "WebSockets open now, by kind");
     describe_counter!(SOCKETS_CLOSED, "WebSockets closed, by reason");
     describe_counter!(REQUESTS, "Requests by route, transport and status");
@@ -64,6 +65,11 @@ pub fn send(outcome: &'static str) {
 /// An envelope was handed to a connection: `memory`, `storage` or `online`.
 pub fn pushed(from: &'static str) {
     counter!(PUSHED, "from" => from).increment(1);
+}
+
+/// Queued envelopes could not be opened for their device.
+pub fn unopened(count: usize) {
+    counter!(UNOPENED).increment(count as u64);
 }
 
 /// A WebSocket was opened.
@@ -153,6 +159,7 @@ const SENDS: &str = "blind_relay_sends_total";
 const ENVELOPES: &str = "blind_relay_envelopes_total";
 const ACKNOWLEDGED: &str = "blind_relay_acknowledged_total";
 const PUSHED: &str = "blind_relay_pushed_total";
+const UNOPENED: &str = "blind_relay_unopened_total";
 const SOCKETS: &str = "blind_relay_sockets";
 const SOCKETS_CLOSED: &str = "blind_relay_sockets_closed_total";
 const REQUESTS: &str = "blind_relay_requests_total";

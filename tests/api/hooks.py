@@ -12,7 +12,7 @@ import random
 import threading
 
 import schemathesis
-from people import Person, b64, call, multi_recipient
+from people import Person, b64, call, framed, multi_recipient
 
 BASE = os.environ["BLIND_RELAY_API"]
 chance = random.Random(os.environ.get("BLIND_RELAY_API_SEED"))
@@ -141,12 +141,13 @@ def realistic(case):
     """Makes a generated body one that gets past the first checks; says what it needs to be sent with, if anything."""
     body, caller, target = case.body, people.caller, people.target
     if isinstance(body.get("messages"), list):
+        kind = chance.choice([1, 3, 6, 8])
         body["messages"] = [
             {
-                "type": chance.choice([1, 3, 6, 8]),
+                "type": kind,
                 "destinationDeviceId": chance.choice([1, 1, 1, 2]),
                 "destinationRegistrationId": chance.choice([target, caller]).registration_id,
-                "content": b64(b"content"),
+                "content": b64(framed(kind)),
             }
         ]
     if "aciIdentityKey" in body:

@@ -184,6 +184,23 @@ class Person:
         return basic(self.aci, self.password)
 
 
+def framed(kind):
+    """Content that passes for a message of the type: one of a session (1 and 0), the first of one, sealed, a notice."""
+    key = b"\x05" + secrets.token_bytes(32)
+
+    def field(number, data):
+        return bytes([number << 3 | 2, len(data)]) + data
+
+    message = b"\x34" + field(1, key) + b"\x10\x03" + field(4, secrets.token_bytes(16)) + secrets.token_bytes(8)
+    if kind == 3:
+        return b"\x34" + field(2, key) + field(3, key) + field(4, message) + b"\x30\x02"
+    if kind == 6:
+        return b"\x11" + field(1, key) + field(2, secrets.token_bytes(43)) + field(3, secrets.token_bytes(60))
+    if kind == 8:
+        return b"\xc0" + field(8, b"\x10\x05\x18\x01") + b"\x80"
+    return message
+
+
 def multi_recipient(people):
     """A sealed message to device 1 of each of them."""
     message = bytes([0x23, len(people)])

@@ -31,7 +31,7 @@ async fn a_device_credential_on_an_inner_request_never_changes_who_asks() {
 }
 
 #[tokio::test]
-async fn there_are_no_routes_beside_the_list() {
+async fn b17_there_are_no_routes_beside_the_list() {
     let server = Server::spawn(Backend::Sqlite).await;
     let alice = Person::register(&server).await;
     for path in [

@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::support::ciphertext::marker_for;
 use crate::support::http2::Http2;
 use crate::support::person::basic;
 use crate::support::provisioning::{NewDevice, hand_over};
@@ -51,7 +52,7 @@ async fn sockets_and_requests_share_a_connection(backend: Backend) {
         assert_eq!(device.content().await, &[number][..]);
     }
     // Larger than a frame and than a stream's window, in both directions.
-    let large = vec![7; 96 * 1024];
+    let large = marker_for(6, 96 * 1024);
     let body = single(&bob, 6, &large);
     for _ in 0..4 {
         anonymous

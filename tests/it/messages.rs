@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::support::ciphertext::{ciphertext, marker_for};
 use crate::support::keys::base64;
 use crate::support::person::message;
 use crate::support::{Answer, Backend, Person, Server, Socket, ask, on_each_backend, random, send, single};
@@ -15,7 +16,7 @@ on_each_backend! {
 async fn wrong_devices_are_named_and_nothing_is_stored(backend: Backend) {
     let server = Server::spawn(backend).await;
     let (alice, bob) = (Person::register(&server).await, Person::register(&server).await);
-    let to = |device: u8, registration: u16| json!({ "type": 1, "destinationDeviceId": device, "destinationRegistrationId": registration, "content": "AAAA" });
+    let to = |device: u8, registration: u16| json!({ "type": 1, "destinationDeviceId": device, "destinationRegistrationId": registration, "content": base64(&ciphertext(b"x")) });
     let (right, old) = (bob.registration_id, bob.registration_id % 16_000 + 1);
 
     let extra = put(&server, &alice, &bob, vec![to(1, right), to(2, 5)])
@@ -34,7 +35,7 @@ async fn wrong_devices_are_named_and_nothing_is_stored(backend: Backend) {
         .json();
     assert_eq!(both, json!({ "staleDevices": [1] }));
     // The devices are looked at before the size.
-    let large = base64(&vec![1; 96 * 1024 + 1]);
+    let large = base64(&ciphertext(&marker_for(1, 96 * 1024 + 1)));
     let large = |registration: u16| json!({ "type": 1, "destinationDeviceId": 1, "destinationRegistrationId": registration, "content": large });
     put(&server, &alice, &bob, vec![large(old)]).await.expect(410);
     assert_eq!(
@@ -43,9 +44,9 @@ async fn wrong_devices_are_named_and_nothing_is_stored(backend: Backend) {
     );
     assert_eq!(bob.fetch(&server).await["messages"], json!([]));
 
-    let largest = vec![1; 96 * 1024];
+    let largest = marker_for(1, 96 * 1024);
     send(&server, &alice, &bob, &largest).await.expect(200);
-    assert_eq!(bob.fetch(&server).await["messages"][0]["content"], base64(&largest));
+    assert_eq!(bob.fetch(&server).await["messages"][0]["content"], base64(&ciphertext(&largest)));
 }
 
 async fn a_full_queue_refuses_with_429_and_stores_nothing(backend: Backend) {
@@ -89,7 +90,7 @@ async fn a_send_arrives_with_every_field_in_both_forms(backend: Backend) {
         envelope.destination_service_id_binary.as_deref(),
         Some(&uuid(&bob.aci)[..])
     );
-    assert_eq!(envelope.content.as_deref(), Some(&content[..]));
+    assert_eq!(envelope.content.as_deref(), Some(&ciphertext(&content)[..]));
     let guid = envelope.server_guid.unwrap();
     assert_eq!(envelope.server_guid_binary.as_deref(), Some(&uuid(&guid)[..]));
     assert_eq!(
@@ -152,7 +153,7 @@ async fn each_type_has_its_rule() {
 }
 
 #[tokio::test]
-async fn a_sealed_send_needs_the_access_key_and_has_no_source() {
+async fn b4_a_sealed_send_needs_the_access_key_and_has_no_source() {
     let server = Server::spawn(Backend::Sqlite).await;
     let bob = Person::register(&server).await;
     let body = single(&bob, 6, b"sealed");

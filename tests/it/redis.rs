@@ -9,7 +9,7 @@ use crate::support::person::{people, until_dead};
 use crate::support::redis_server::RedisServer;
 use crate::support::server::{postgres_url, spawn_pair};
 use crate::support::traffic::{content, expect_each_once_in_order, flood};
-use crate::support::{Person, Server, Socket, ask, fan_out, hex, random, send, single, until, within};
+use crate::support::{Person, Server, Socket, ask, ciphertext, fan_out, hex, random, send, single, until, within};
 
 /// No tick within a test: only hints deliver.
 const HINTS_ONLY: &[(&str, &str)] = &[("RELAY__FALLBACK_TICK_MILLIS", "600000")];
@@ -206,7 +206,7 @@ async fn online_only_envelopes_cross_nodes_and_are_not_stored() {
     ask(alice.request(&one, "PUT", &bob.inbox()).json(&body))
         .await
         .expect(200);
-    assert_eq!(socket.envelope().await.1.content.as_deref(), Some(&b"now or never"[..]));
+    assert_eq!(socket.envelope().await.1.content.as_deref(), Some(&ciphertext(b"now or never")[..]));
     assert_eq!(bob.fetch(&one).await["messages"], json!([]));
 }
 

@@ -6,11 +6,20 @@ use crate::http::certificates::DeliveryQuery;
 use crate::http::wire::account::{AccountOut, AttributesIn};
 use crate::http::wire::certificates::SenderCertificateOut;
 use crate::http::wire::devices::{ApnTokenIn, DiscoverableIn, GcmTokenIn, NameIn, RegistrationLockIn};
+use crate::http::wire::export::ExportOut;
 use crate::http::wire::forms::ServiceIdText;
 
 pub(super) fn describe(api: &mut Api) {
     api.route("get", "/v1/accounts/whoami", "Who is the caller?")
         .answers::<AccountOut>(200, "The caller's account");
+
+    api.route(
+        "get",
+        "/v1/accounts/export",
+        "Shows everything that the server holds of the account",
+    )
+    .answers::<ExportOut>(200, "All of it")
+    .refuses(429, &["too_many_exports"]);
 
     api.route(
         "put",
@@ -32,7 +41,7 @@ pub(super) fn describe(api: &mut Api) {
     api.route(
         "delete",
         "/v1/accounts/me",
-        "Deletes the account, its devices, keys and queues",
+        "Deletes the account and everything that names it",
     )
     .done(204, "Deleted");
 

@@ -2,7 +2,7 @@
 
 use super::build::Api;
 use crate::http::devices::WaitQuery;
-use crate::http::wire::devices::{CapabilitiesIn, DeviceLimitOut, DeviceOut, DevicesOut, LinkCodeOut, LinkIn, LinkOut};
+use crate::http::wire::devices::{CapabilitiesIn, DeviceLimitOut, DeviceOut, DevicesOut, LinkCodeOut, LinkIn, LinkOut, PasswordIn};
 use crate::http::wire::forms::{DeviceIdText, LinkTokenIdText, ProvisioningAddressText};
 use crate::http::wire::provisioning::ProvisioningIn;
 
@@ -41,6 +41,15 @@ pub(super) fn describe(api: &mut Api) {
     api.route("put", "/v1/devices/capabilities", "Says what the calling device can do")
         .takes::<CapabilitiesIn>()
         .done(204, "Kept");
+
+    api.route(
+        "put",
+        "/v1/devices/password",
+        "Gives the calling device another password",
+    )
+    .takes::<PasswordIn>()
+    .done(204, "The old one is not accepted any more, and connections opened with it end")
+    .refuses(422, &["password"]);
 
     api.route("delete", "/v1/devices/{id}", "Removes a device, its keys and its queue")
         .path::<DeviceIdText>("id", "Which")

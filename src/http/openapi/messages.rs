@@ -33,6 +33,7 @@ pub(super) fn describe(api: &mut Api) {
             "empty_content",
             "message_count",
             "message_type",
+            "not_ciphertext",
             "registration_id",
             "timestamp",
             "type_needs_source",
@@ -63,7 +64,7 @@ pub(super) fn describe(api: &mut Api) {
     .answers::<Vec<RecipientMismatchOut<StaleDevicesOut>>>(410, "Sessions with earlier registrations")
     .refuses(413, &["content_too_large", "fan_out_too_large"])
     .refuses(415, &["content_type"])
-    .refuses(422, &["too_many_recipients"]);
+    .refuses(422, &["not_ciphertext", "too_many_recipients"]);
 
     api.route("get", "/v1/messages", "Shows the oldest queued envelopes")
         .answers::<FetchOut>(200, "They come again until they are deleted");

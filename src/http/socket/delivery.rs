@@ -12,10 +12,11 @@ use futures_util::future::BoxFuture;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::auth::Authenticated;
-use crate::domain::{Acknowledgement, Queued};
+use crate::domain::{Acknowledgement, Seq};
 use crate::http::envelope::{guid, is_story, random_guid, with_guid};
 use crate::http::state::AppState;
 use crate::relay::bell::{Bell, Dismissal, ONLINE_LIFETIME, ONLINE_MAX, Rung};
+use crate::relay::drain::{Page, QueueOpener};
 use crate::relay::session::{Session, Step};
 use crate::storage::StorageError;
 use crate::telemetry::metrics;
@@ -30,8 +31,9 @@ pub(super) struct Delivery {
     pub(super) connection: ConnectionId,
     bell: Arc<Bell>,
     stories: bool,
-    /// `None` until the head of the mailbox is known.
+    /// `None` until the mailbox is open.
     pub(super) session: Option<Session>,
+    opener: QueueOpener,
     online: VecDeque<(Instant, Bytes)>,
     reading: Option<BoxFuture<'static, Read>>,
     /// `reading` was begun and nobody has polled it yet.
@@ -42,24 +44,23 @@ pub(super) struct Delivery {
 }
 
 enum Read {
-    Head(Result<Option<Session>, StorageError>),
-    Page(Result<Vec<Queued>, StorageError>),
+    Mailbox(Result<Option<Seq>, StorageError>),
+    Page(Result<Page, StorageError>),
     /// A page could not be read a moment ago.
     Again,
 }
 
 impl Delivery {
     /// Enters the connection before the queue is looked at: what is committed in between rings the bell.
-    pub(super) fn begin(node: &AppState, device: &Arc<Authenticated>, stories: bool) -> Self {
+    pub(super) fn begin(node: &AppState, device: &Arc<Authenticated>, opener: &QueueOpener, stories: bool) -> Self {
         let mailbox = device.mailbox;
         let (connection, bell) = node.relay.connect(mailbox);
         let reading = {
-            let (node, account) = (Arc::clone(node), device.address.aci);
+            let (node, actor, opener) = (Arc::clone(node), device.actor(), opener.clone());
             Box::pin(async move {
                 // What the device acknowledged on an earlier connection is gone before the queue is looked at.
-                let _ = node.relay.writer.acknowledge_durably(account, vec![]).await;
-                let head = node.relay.head(mailbox).await;
-                Read::Head(head.map(|head| head.map(|head| Session::new(node.sockets.session, head, Instant::now()))))
+                let _ = node.relay.writer.acknowledge_durably(actor.address.aci, vec![]).await;
+                Read::Mailbox(node.relay.open_mailbox(&actor, &opener).await)
             })
         };
         Self {
@@ -68,6 +69,7 @@ impl Delivery {
             bell,
             stories,
             session: None,
+            opener: opener.clone(),
             online: VecDeque::new(),
             reading: Some(reading),
             read_begun: false,
@@ -77,21 +79,23 @@ impl Delivery {
     }
 
     /// Bell and reads from storage.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, node: &AppState, moved: &mut bool) -> Option<End> {
         if let Some(reading) = self.reading.as_mut()
             && let Poll::Ready(read) = reading.as_mut().poll(cx)
         {
             *moved = true;
             self.reading = None;
             match read {
-                Read::Head(Ok(Some(session))) => self.session = Some(session),
-                Read::Head(Ok(None)) => return Some(End::Dismissed(Dismissal::CredentialsDead)),
+                Read::Mailbox(Ok(Some(head))) => {
+                    self.session = Some(Session::new(node.sockets.session, head, Instant::now()));
+                }
+                Read::Mailbox(Ok(None)) | Read::Page(Ok(Page::OtherKey)) => return Some(End::Dismissed(Dismissal::CredentialsDead)),
                 // The client comes again; meanwhile storage may recover.
-                Read::Head(Err(error)) => {
+                Read::Mailbox(Err(error)) => {
                     tracing::error!(cause = error.log_safe_cause(), "a session could not begin");
                     return Some(End::Stopping);
                 }
-                Read::Page(Ok(page)) => self.session.as_mut()?.page_read(page),
+                Read::Page(Ok(Page::Envelopes(page))) => self.session.as_mut()?.page_read(page),
                 Read::Page(Err(error)) => {
                     tracing::warn!(cause = error.log_safe_cause(), "a page of a queue could not be read");
                     // After a pause, so that a broken storage is not hammered.
@@ -193,7 +197,8 @@ impl Delivery {
                 Step::Wait => return None,
                 Step::Read { after } => {
                     let (node, limit) = (Arc::clone(node), session.page_limit());
-                    self.read(async move { Read::Page(node.relay.pending(mailbox, after, limit).await) });
+                    let opener = self.opener.clone();
+                    self.read(async move { Read::Page(node.relay.pending(mailbox, &opener, after, limit).await) });
                     return None;
                 }
                 Step::AnnounceEmpty { request } => {

@@ -117,7 +117,7 @@ impl Driver {
         loop {
             let mut moved = false;
             if let Some(delivery) = self.delivery.as_mut()
-                && let Some(end) = delivery.poll(cx, &mut moved)
+                && let Some(end) = delivery.poll(cx, &self.node, &mut moved)
             {
                 return Poll::Ready(Turn::End(end));
             }

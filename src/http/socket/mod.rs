@@ -28,6 +28,7 @@ use super::origin;
 use super::routes::Router;
 use super::seen;
 use super::state::AppState;
+use crate::relay::drain::QueueOpener;
 use delivery::Delivery;
 use driver::Driver;
 use tunnel::Tunnel;
@@ -39,8 +40,8 @@ enum Principal {
     Anonymous,
     /// Somebody who is about to register: requests inherit the credentials of the upgrade.
     Registering(HeaderValue),
-    /// A device.
-    Device(Arc<Authenticated>),
+    /// A device, and what opens its queue.
+    Device(Arc<Authenticated>, QueueOpener),
 }
 
 /// Answers the upgrade and runs the socket on a task of its own.
@@ -92,13 +93,15 @@ async fn principal(node: &AppState, headers: &HeaderMap) -> Result<Principal, Ap
         BasicUser::Number(_) => return Ok(Principal::Registering(header.clone())),
         BasicUser::Device(address) => address,
     };
+    let proven = node.authenticator.authenticate(address, &credentials.password);
     let device = node
-        .authenticator
-        .authenticate(address, &credentials.password)
+        .pace
+        .answer_if(proven, |proven| !matches!(proven, Ok(Some(_))))
         .await?
         .ok_or(REFUSED)?;
     seen::by_request(node, &device);
-    Ok(Principal::Device(Arc::new(device)))
+    let opener = QueueOpener::new(&device.queue_key(&credentials.password));
+    Ok(Principal::Device(Arc::new(device), opener))
 }
 
 async fn open(
@@ -111,16 +114,18 @@ async fn open(
 ) -> Option<Driver> {
     let config = websocket_config(node.sockets.max_message);
     let socket = upgrade.open(config, &node.stop).await?;
-    let (device, inherited) = match principal {
-        Principal::Anonymous => (None, None),
-        Principal::Registering(header) => (None, Some(header)),
-        Principal::Device(device) => (Some(device), None),
+    let (device, opener, inherited) = match principal {
+        Principal::Anonymous => (None, None, None),
+        Principal::Registering(header) => (None, None, Some(header)),
+        Principal::Device(device, opener) => (Some(device), Some(opener), None),
     };
-    let delivery = match &device {
-        Some(device) if wishes.deliveries => Some(Delivery::begin(&node, device, wishes.stories)),
+    let delivery = match (&device, &opener) {
+        (Some(device), Some(opener)) if wishes.deliveries => {
+            Some(Delivery::begin(&node, device, opener, wishes.stories))
+        }
         _ => None,
     };
-    let tunnel = Tunnel::new(router, device, inherited, origin);
+    let tunnel = Tunnel::new(router, device, opener, inherited, origin);
     Some(Driver::new(node, socket, tunnel, delivery))
 }
 

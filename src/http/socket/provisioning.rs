@@ -45,7 +45,7 @@ pub(in crate::http) async fn open(
             let conversation = Conversation {
                 node,
                 socket,
-                tunnel: Tunnel::new(router, None, None, None),
+                tunnel: Tunnel::new(router, None, None, None, None),
                 heard: Instant::now(),
                 handed_over: None,
             };

@@ -15,6 +15,7 @@ use crate::auth::Authenticated;
 use crate::http::error::ApiError;
 use crate::http::extract::Tunnelled;
 use crate::http::routes::Router;
+use crate::relay::drain::QueueOpener;
 
 use super::frame::{InnerRequest, answer};
 
@@ -22,6 +23,8 @@ use super::frame::{InnerRequest, answer};
 pub(super) struct Tunnel {
     router: Router,
     principal: Option<Arc<Authenticated>>,
+    /// What opens its queue.
+    opener: Option<QueueOpener>,
     /// Credentials of the upgrade that requests without their own inherit. Only kept where they are not yet those of a
     /// device: a device's are proven at the upgrade and never looked at again.
     inherited: Option<HeaderValue>,
@@ -32,12 +35,14 @@ impl Tunnel {
     pub(super) fn new(
         router: Router,
         principal: Option<Arc<Authenticated>>,
+        opener: Option<QueueOpener>,
         inherited: Option<HeaderValue>,
         origin: Option<Arc<str>>,
     ) -> Self {
         Self {
             router,
             principal,
+            opener,
             inherited,
             origin,
         }
@@ -53,6 +58,7 @@ impl Tunnel {
         let router = self.router.clone();
         let tunnelled = Tunnelled {
             principal: self.principal.clone(),
+            opener: self.opener.clone(),
             origin: self.origin.clone(),
         };
         let inherited = self.inherited.clone();

@@ -16,6 +16,22 @@ use super::forms::{DeviceIdNumber, DeviceNameText, Millis, RegistrationIdNumber,
 use super::keys::{KyberPreKeySchema, SignedEcPreKeySchema, SignedPreKeyIn, malformed_key};
 use super::registration::signed_keys;
 
+/// Another password for a device.
+#[derive(Deserialize, JsonSchema)]
+pub struct PasswordIn {
+    /// Drawn at random, with 128 bits of entropy or more: a salted hash of it is stored.
+    #[schemars(length(min = 8, max = 256))]
+    password: String,
+}
+
+impl PasswordIn {
+    /// Checks its length.
+    pub fn password(&self) -> Result<Password, ApiError> {
+        Password::new(self.password.as_bytes())
+            .ok_or(ApiError::unprocessable("password", "a password has 8 to 256 bytes"))
+    }
+}
+
 /// How a device that keeps no connection is woken through Google. There is no push yet: only its form matters.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

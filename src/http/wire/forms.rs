@@ -69,7 +69,7 @@ forms! {
     KyberPublicKeyText = { "type": "string", "contentEncoding": "base64", "minLength": 2092, "maxLength": 2092, "pattern": "^C[A-P][A-Za-z0-9+/]+$" };
     /// 64 bytes in base64: XEdDSA over the serialised key.
     SignatureText = { "type": "string", "contentEncoding": "base64", "pattern": "^[A-Za-z0-9+/]{85}[AQgw](==)?$" };
-    /// 1 to 96 KiB in base64.
+    /// 1 to 96 KiB in base64, framed as a Signal-protocol message of the type that is said beside it.
     ContentText = { "type": "string", "contentEncoding": "base64", "minLength": 2, "maxLength": 131072, "pattern": "^[A-Za-z0-9+/]+={0,2}$" };
     /// At most 225 bytes in base64.
     DeviceNameText = { "type": "string", "contentEncoding": "base64", "maxLength": 300, "pattern": "^[A-Za-z0-9+/]*={0,2}$" };

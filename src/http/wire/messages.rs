@@ -1,5 +1,8 @@
 //! Sends and historic fetches in JSON.
 
+use axum::http::StatusCode;
+use keys_schema::framing;
+use keys_schema::proto::envelope;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -100,7 +103,19 @@ impl MessageKind {
     }
 }
 
-/// Parses the body of a send.
+impl From<MessageKind> for envelope::Type {
+    fn from(kind: MessageKind) -> Self {
+        match kind {
+            MessageKind::Unknown => Self::Unknown,
+            MessageKind::Ciphertext => Self::Ciphertext,
+            MessageKind::PreKeyBundle => Self::PrekeyBundle,
+            MessageKind::UnidentifiedSender => Self::UnidentifiedSender,
+            MessageKind::PlaintextContent => Self::PlaintextContent,
+        }
+    }
+}
+
+/// Parses the body of a send. Every content has the framing of its type: what was never encrypted goes no further.
 pub fn parse_send(body: &[u8]) -> Result<SendBody, ApiError> {
     let body: SendIn = parse_json(body)?;
     if body.messages.is_empty() || body.messages.len() > usize::from(DeviceId::MAX) {
@@ -125,6 +140,10 @@ pub fn parse_send(body: &[u8]) -> Result<SendBody, ApiError> {
             "duplicate_device",
             "two messages are for the same device",
         ));
+    }
+    let framed = |message: &DeviceMessage| framing::check(message.kind.into(), &message.content).is_ok();
+    if !messages.iter().all(framed) {
+        return Err(NOT_CIPHERTEXT);
     }
     Ok(SendBody {
         messages,
@@ -275,4 +294,10 @@ pub struct FetchedOut {
     pub story: bool,
 }
 
+/// The same for one recipient and for many.
+pub const NOT_CIPHERTEXT: ApiError = ApiError::new(
+    StatusCode::UNPROCESSABLE_ENTITY,
+    "not_ciphertext",
+    "content is a message of the Signal protocol, of the type that it is declared as",
+);
 const LATEST_MILLIS: u64 = 8_640_000_000_000_000;

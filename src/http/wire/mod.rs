@@ -10,6 +10,7 @@ pub mod base64_bytes;
 pub mod calling;
 pub mod certificates;
 pub mod devices;
+pub mod export;
 pub mod forms;
 pub mod keys;
 pub mod messages;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fixtures::{
-    aci, actor, add_second_device, ec_key, identity, linked_actor, pni, primary, register, registration, signed_keys,
-    start_over,
+    aci, actor, add_second_device, ec_key, identity, linked_actor, pni, primary, register, registration, sealed_copy,
+    signed_keys, start_over,
 };
 use crate::domain::{
-    Account, AttributesUpdate, Capabilities, Day, DeviceId, DeviceName, IdentityKind, KeyUpload, LockUpdate, MailboxId,
+    Account, AttributesUpdate, Capabilities, Day, DeviceId, DeviceName, Erased, IdentityKind, KeyUpload, LockUpdate, MailboxId,
     NumberHash, QueueLimits, Registered, Registration, SecretVerifier, ServiceId, Timestamp, UnidentifiedAccess,
 };
 use crate::storage::AccountStore;
@@ -198,7 +198,7 @@ pub(crate) async fn a_registration_checked_against_an_older_state_changes_nothin
     // The id of an account that is gone does not come back.
     let seen = checked().await;
     assert_eq!(
-        storage.accounts.delete(&actor(1, 1002)).await.unwrap(),
+        storage.accounts.delete(&actor(1, 1002)).await.unwrap().mailboxes,
         [MailboxId(1002)]
     );
     refused(seen).await;
@@ -377,7 +377,7 @@ pub(crate) async fn a_replaced_device_changes_nothing(database: &TestDatabase) {
     let replaced = actor(1, 1001);
     let accounts = accounts(database);
     assert!(!accounts.update_attributes(&replaced, &update()).await.unwrap());
-    assert!(accounts.delete(&replaced).await.unwrap().is_empty());
+    assert_eq!(accounts.delete(&replaced).await.unwrap(), Erased::default());
     let account = find(database, 1).await.unwrap();
     let device = &account.devices[0];
     assert!(!account.access.unrestricted && account.recovery == registration(1, 1003).recovery);
@@ -406,7 +406,7 @@ pub(crate) async fn deleting_leaves_nothing(database: &TestDatabase) {
         ..KeyUpload::default()
     };
     assert!(storage.keys.publish(&second, IdentityKind::Pni, &upload).await.unwrap());
-    let mut gone = storage.accounts.delete(&actor(1, 1001)).await.unwrap();
+    let mut gone = storage.accounts.delete(&actor(1, 1001)).await.unwrap().mailboxes;
     gone.sort();
     assert_eq!(gone, [MailboxId(1001), MailboxId(1002)]);
     assert!(find(database, 1).await.is_none() && find(database, 2).await.is_some());
@@ -433,8 +433,9 @@ pub(crate) async fn deleting_leaves_nothing(database: &TestDatabase) {
 pub(crate) async fn deleting_twice_is_harmless(database: &TestDatabase) {
     register(database, 1, 1001).await;
     let by = actor(1, 1001);
-    assert_eq!(accounts(database).delete(&by).await.unwrap(), [MailboxId(1001)]);
-    assert!(accounts(database).delete(&by).await.unwrap().is_empty());
+    let erased = accounts(database).delete(&by).await.unwrap();
+    assert_eq!(erased.mailboxes, [MailboxId(1001)]);
+    assert_eq!(accounts(database).delete(&by).await.unwrap(), Erased::default());
     assert_eq!(
         accounts(database).register(&registration(1, 1003), NOW).await.unwrap(),
         Registered::New
@@ -463,11 +464,8 @@ pub(crate) async fn a_dropped_registration_is_whole_or_absent(database: &TestDat
 
 /// Puts one envelope into each mailbox.
 async fn fill(database: &TestDatabase, mailboxes: &[i64]) {
-    use crate::domain::{Batch, Copy, Delivery, Enqueued};
-    let copy = |mailbox: &i64| Copy {
-        mailbox: MailboxId(*mailbox),
-        content: "x".into(),
-    };
+    use crate::domain::{Batch, Delivery, Enqueued};
+    let copy = |mailbox: &i64| sealed_copy(MailboxId(*mailbox), 1, b"x");
     let delivery = Delivery {
         copies: mailboxes.iter().map(copy).collect(),
         expires: Day(1),

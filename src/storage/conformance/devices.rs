@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fixtures::{
-    aci, actor, add_second_device, device_link, ec_key, linked, linked_actor, offer, register, registration,
+    aci, actor, add_second_device, device_link, ec_key, linked, linked_actor, offer, register, registration, sealed_copy,
     signed_keys, start_over,
 };
 use crate::domain::{
-    Account, Actor, Batch, Capabilities, Copy, Day, Delivery, DeviceId, DeviceLink, DeviceName, Enqueued, IdentityKind,
+    Account, Actor, Batch, Capabilities, Day, Delivery, DeviceId, DeviceLink, DeviceName, Enqueued, IdentityKind,
     KeyUpload, LinkTokenHash, Linked, MailboxId, QueueLimits, Registered, SecretVerifier, ServiceId, Timestamp,
 };
 use crate::storage::testing::{ROOMY, TestDatabase};
@@ -231,10 +231,7 @@ pub(crate) async fn removing_a_device_under_fire_leaves_nothing(database: &TestD
     for _ in 0..4 {
         let queue = database.another().await.queue;
         senders.push(tokio::spawn(async move {
-            let copy = |mailbox| Copy {
-                mailbox: MailboxId(mailbox),
-                content: "x".into(),
-            };
+            let copy = |mailbox| sealed_copy(MailboxId(mailbox), 1, b"x");
             let batch = Batch {
                 deliveries: vec![Delivery {
                     copies: vec![copy(1002), copy(1001)],

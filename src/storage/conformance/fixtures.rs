@@ -1,14 +1,15 @@
 //! Things to store.
 
+use keys_schema::sealed_queue::{Bucket, QueueKey, QueuePublicKey};
 use keys_schema::{
     Aci, EcPreKey, EcPublicKey, IdentityKey, KeyId, KyberPreKey, KyberPublicKey, Pni, Signature, SignedEcPreKey,
 };
 use uuid::Uuid;
 
 use crate::domain::{
-    Account, Actor, Capabilities, CreatedAt, Day, Device, DeviceId, DeviceLink, DeviceName, LinkOffer, LinkTokenHash,
-    Linked, MailboxId, NumberHash, ProtocolAddress, Registered, Registration, RegistrationId, Sealed, SecretVerifier,
-    ServiceId, SignedKeys, Timestamp, UnidentifiedAccess,
+    Account, Actor, Capabilities, Copy, CreatedAt, Day, Device, DeviceId, DeviceLink, DeviceName, LinkOffer, LinkTokenHash,
+    Linked, MailboxId, NumberHash, ProtocolAddress, Registered, Registration, RegistrationId, Sealed,
+    SealedEnvelope, SecretVerifier, ServiceId, SignedKeys, Stored, Timestamp, UnidentifiedAccess,
 };
 use crate::storage::testing::TestDatabase;
 use crate::storage::{AccountStore, Storage};
@@ -57,6 +58,7 @@ pub(crate) fn account(n: u8, mailbox: i64) -> Account {
 
 pub(crate) fn device(n: u8, mailbox: i64) -> Device {
     Device {
+        queue_key: queue_key(MailboxId(mailbox)),
         id: DeviceId::PRIMARY,
         mailbox: MailboxId(mailbox),
         registration_id: RegistrationId::new(u64::from(n) + 1).unwrap(),
@@ -216,4 +218,41 @@ fn ec_bytes(content: u32) -> Vec<u8> {
     let mut bytes = vec![0x05];
     bytes.extend(content.to_be_bytes().iter().cycle().take(32));
     bytes
+}
+
+/// The key of a device with that mailbox, as it derives it from its password.
+pub(crate) fn private_queue_key(mailbox: MailboxId) -> QueueKey {
+    let mut bytes = [1; 32];
+    bytes[..8].copy_from_slice(&mailbox.0.to_be_bytes());
+    QueueKey::from_bytes(bytes)
+}
+
+/// The key to which that mailbox is sealed.
+pub(crate) fn queue_key(mailbox: MailboxId) -> QueuePublicKey {
+    private_queue_key(mailbox).public_key()
+}
+
+/// A copy of so many KiB that is not really sealed: storage never looks inside. [`text`] reads it back.
+pub(crate) fn sealed_copy(mailbox: MailboxId, kib: u16, text: &[u8]) -> Copy {
+    let bucket = Bucket::from_kib(kib).unwrap();
+    let mut row = u32::try_from(text.len()).unwrap().to_be_bytes().to_vec();
+    row.extend_from_slice(text);
+    assert!(row.len() <= bucket.sealed_len());
+    row.resize(bucket.sealed_len(), 0);
+    Copy {
+        mailbox,
+        key: queue_key(mailbox),
+        sealed: SealedEnvelope {
+            bucket,
+            row: row.into(),
+        },
+    }
+}
+
+/// What [`sealed_copy`] was given.
+pub(crate) fn text(stored: &Stored) -> Vec<u8> {
+    let row = &stored.sealed.row;
+    assert_eq!(row.len(), stored.sealed.bucket.sealed_len());
+    let length = u32::from_be_bytes(row[..4].try_into().unwrap());
+    row[4..][..usize::try_from(length).unwrap()].to_vec()
 }

@@ -149,7 +149,7 @@ pub(crate) async fn one_time_keys_are_handed_out_in_upload_order(database: &Test
     assert_eq!(order, [(Some(9), 8), (Some(4), 2), (Some(6), 1)]);
 }
 
-pub(crate) async fn one_time_keys_are_handed_out_once_under_concurrency(database: &TestDatabase) {
+pub(crate) async fn b13_one_time_keys_are_handed_out_once_under_concurrency(database: &TestDatabase) {
     let (keys, address) = keys(database).await;
     // More keys than there are takes of the one sort, fewer of the other: both must come out exactly.
     let takes = TAKERS * TAKES;

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use keys_schema::sealed_queue::Bucket;
 
-use super::fixtures::{actor, add_second_device, register};
+use super::fixtures::{actor, add_second_device, queue_key, register, registration, sealed_copy, start_over, text};
 use crate::domain::{
-    Acknowledgement, Batch, Copy, Day, Delivery, Enqueued, MailboxId, PageLimit, QueueLimits, Queued, Seq,
+    Acknowledgement, Batch, Day, Delivery, Enqueued, MailboxId, NewCredential, PageLimit, QueueLimits, Rekey, Sealed,
+    SealedEnvelope, SecretVerifier, Seq, ServiceId, Stored,
 };
 use crate::storage::EnvelopeQueue;
 use crate::storage::testing::TestDatabase;
@@ -29,15 +31,10 @@ async fn queue(database: &TestDatabase) -> (Queue, MailboxId, MailboxId) {
 
 fn delivery(to: &[MailboxId], content: impl Into<Bytes>) -> Delivery {
     let content = content.into();
-    let copies = to
-        .iter()
-        .map(|mailbox| Copy {
-            mailbox: *mailbox,
-            content: content.clone(),
-        })
-        .collect();
+    let bucket = Bucket::holding(content.len(), content.len()).unwrap();
+    let copy = |mailbox: &MailboxId| sealed_copy(*mailbox, bucket.kib(), &content);
     Delivery {
-        copies,
+        copies: to.iter().map(copy).collect(),
         expires: Day(100),
     }
 }
@@ -71,11 +68,11 @@ async fn acknowledge(queue: &Queue, mailbox: MailboxId, seqs: impl IntoIterator<
         .unwrap();
 }
 
-async fn pending(queue: &Queue, mailbox: MailboxId) -> Vec<Queued> {
+async fn pending(queue: &Queue, mailbox: MailboxId) -> Vec<Stored> {
     queue.pending(mailbox, Seq::START, EVERYTHING).await.unwrap()
 }
 
-fn numbers(queued: &[Queued]) -> Vec<i64> {
+fn numbers(queued: &[Stored]) -> Vec<i64> {
     queued.iter().map(|envelope| envelope.seq.0).collect()
 }
 
@@ -87,13 +84,9 @@ pub(crate) async fn keeps_order(database: &TestDatabase) {
             .await
             .unwrap();
     }
-    let contents: Vec<_> = pending(&queue, alice)
-        .await
-        .into_iter()
-        .map(|envelope| envelope.content)
-        .collect();
+    let contents: Vec<_> = pending(&queue, alice).await.iter().map(text).collect();
     let expected: Vec<_> = (0..5_u8)
-        .flat_map(|batch| (0..7_u8).map(move |n| Bytes::from(vec![batch, n])))
+        .flat_map(|batch| (0..7_u8).map(move |n| vec![batch, n]))
         .collect();
     assert_eq!(contents, expected);
 }
@@ -130,7 +123,7 @@ pub(crate) async fn nothing_is_lost_to_a_concurrent_drain(database: &TestDatabas
     let drain = tokio::spawn({
         let done = Arc::clone(&done);
         async move {
-            let mut seen: Vec<Queued> = Vec::new();
+            let mut seen: Vec<Stored> = Vec::new();
             loop {
                 let last_look = done.load(Ordering::SeqCst);
                 let after = seen.last().map_or(Seq::START, |envelope| envelope.seq);
@@ -162,8 +155,8 @@ pub(crate) async fn nothing_is_lost_to_a_concurrent_drain(database: &TestDatabas
     for sender in 0..SENDERS {
         let of_sender: Vec<_> = seen
             .iter()
-            .map(|envelope| &envelope.content)
-            .filter(|c| c[0] == sender)
+            .map(text)
+            .filter(|content| content[0] == sender)
             .collect();
         assert!(of_sender.is_sorted(), "one sender's envelopes stay in order");
         assert_eq!(of_sender.len(), usize::from(BATCHES) * PER_BATCH);
@@ -193,7 +186,7 @@ pub(crate) async fn acknowledging_another_mailboxes_number_is_harmless(database:
     assert_eq!(numbers(&pending(&queue, alice).await), [1]);
 }
 
-pub(crate) async fn acknowledged_means_gone(database: &TestDatabase) {
+pub(crate) async fn b10_acknowledged_means_gone(database: &TestDatabase) {
     let (queue, alice, bob) = queue(database).await;
     for _ in 0..5 {
         send(&queue, &[alice, bob], "x").await;
@@ -319,9 +312,9 @@ pub(crate) async fn one_device_never_sees_anothers(database: &TestDatabase) {
     add_second_device(database).await;
     send(&queue, &[alice], "for the first").await;
     send(&queue, &[second], "for the second").await;
-    let contents = |queued: Vec<Queued>| queued.into_iter().map(|envelope| envelope.content).collect::<Vec<_>>();
-    assert_eq!(contents(pending(&queue, alice).await), ["for the first"]);
-    assert_eq!(contents(pending(&queue, second).await), ["for the second"]);
+    let contents = |stored: Vec<Stored>| stored.iter().map(text).collect::<Vec<_>>();
+    assert_eq!(contents(pending(&queue, alice).await), [b"for the first"]);
+    assert_eq!(contents(pending(&queue, second).await), [b"for the second"]);
 }
 
 pub(crate) async fn large_content_stays_intact(database: &TestDatabase) {
@@ -339,8 +332,8 @@ pub(crate) async fn large_content_stays_intact(database: &TestDatabase) {
     ]);
     queue.commit(&batch).await.unwrap();
     let queued = pending(&queue, alice).await;
-    assert!(queued[0].content == first && queued[1].content.is_empty() && queued[2].content == second);
-    assert!(pending(&queue, bob).await[0].content == first);
+    assert!(text(&queued[0]) == first && text(&queued[1]).is_empty() && text(&queued[2]) == second);
+    assert!(text(&pending(&queue, bob).await[0]) == first);
 }
 
 pub(crate) async fn a_page_is_limited_by_envelopes(database: &TestDatabase) {
@@ -370,8 +363,8 @@ pub(crate) async fn a_page_is_limited_by_bytes(database: &TestDatabase) {
         .await
         .unwrap();
     let page = |bytes| queue.pending(alice, Seq::START, PageLimit { envelopes: 100, bytes });
-    assert_eq!(numbers(&page(3_000).await.unwrap()), [1, 2, 3]);
-    assert_eq!(numbers(&page(3_999).await.unwrap()), [1, 2, 3]);
+    assert_eq!(numbers(&page(3 * 1024).await.unwrap()), [1, 2, 3]);
+    assert_eq!(numbers(&page(4 * 1024 - 1).await.unwrap()), [1, 2, 3]);
 }
 
 pub(crate) async fn the_first_of_a_page_is_always_returned(database: &TestDatabase) {
@@ -425,7 +418,7 @@ pub(crate) async fn a_large_batch_is_one_batch(database: &TestDatabase) {
         queued
             .iter()
             .zip(0..)
-            .all(|(envelope, n)| envelope.content == contents(n))
+            .all(|(envelope, n)| text(envelope) == contents(n))
     );
     let acknowledgements = (1..=1_500)
         .map(|seq| Acknowledgement {
@@ -500,6 +493,129 @@ pub(crate) async fn a_dropped_commit_is_whole_or_absent(database: &TestDatabase)
     assert_eq!(counted, 2 * places[0].0);
 }
 
+/// Not a real sealing: the row's bytes, backwards, unless they begin with an `x`.
+fn backwards(sealed: &SealedEnvelope) -> Option<Bytes> {
+    let begins = sealed.row.get(4) != Some(&b'x');
+    begins.then(|| sealed.row.iter().rev().copied().collect())
+}
+
+pub(crate) async fn another_key_seals_anew_what_is_queued(database: &TestDatabase) {
+    let (queue, alice, bob) = queue(database).await;
+    for n in 0..600_u32 {
+        send(&queue, &[alice, bob], n.to_be_bytes().to_vec()).await;
+    }
+    send(&queue, &[alice], vec![7; 5_000]).await;
+    send(&queue, &[alice], "x cannot be opened").await;
+    let (before, of_bob) = (pending(&queue, alice).await, pending(&queue, bob).await);
+    let rekey = Rekey {
+        from: queue_key(alice),
+        to: queue_key(MailboxId(5)),
+        reseal: &backwards,
+        credential: None,
+    };
+    assert!(queue.rekey(&actor(1, alice.0), &rekey).await.unwrap());
+    let after = pending(&queue, alice).await;
+    assert_eq!(numbers(&after), (1..=602).collect::<Vec<_>>());
+    for (before, after) in before.iter().zip(&after) {
+        let expected = backwards(&before.sealed).unwrap_or(before.sealed.row.clone());
+        assert!(after.sealed.row == expected && after.sealed.bucket == before.sealed.bucket);
+    }
+    let rows = |stored: Vec<Stored>| stored.into_iter().map(|stored| stored.sealed.row).collect::<Vec<_>>();
+    assert!(rows(pending(&queue, bob).await) == rows(of_bob), "others' rows are left alone");
+    let mailbox = queue.mailbox(alice).await.unwrap().unwrap();
+    assert_eq!((mailbox.last, mailbox.key), (Seq(602), queue_key(MailboxId(5))));
+    assert!(mailbox.interim.is_none());
+    let account = database.storage().accounts.find(&ServiceId::Aci(actor(1, 0).address.aci)).await;
+    assert_eq!(account.unwrap().unwrap().devices[0].queue_key, queue_key(MailboxId(5)));
+    // Who still seals to the old key is told, and stores nothing.
+    assert_eq!(send(&queue, &[bob, alice], "late").await, Enqueued::OtherKey);
+    assert_eq!(pending(&queue, bob).await.len(), 600);
+}
+
+pub(crate) async fn a_key_is_replaced_by_its_own_device_and_from_the_right_one_only(database: &TestDatabase) {
+    let (queue, alice, bob) = queue(database).await;
+    send(&queue, &[alice], "a").await;
+    let rekey = |from| Rekey {
+        from,
+        to: queue_key(MailboxId(5)),
+        reseal: &backwards,
+        credential: None,
+    };
+    assert!(!queue.rekey(&actor(1, bob.0), &rekey(queue_key(bob))).await.unwrap());
+    assert!(!queue.rekey(&actor(1, 404), &rekey(queue_key(alice))).await.unwrap());
+    assert!(!queue.rekey(&actor(1, alice.0), &rekey(queue_key(bob))).await.unwrap());
+    assert_eq!(text(&pending(&queue, alice).await[0]), b"a");
+    assert!(queue.rekey(&actor(1, alice.0), &rekey(queue_key(alice))).await.unwrap());
+    assert!(!queue.rekey(&actor(1, alice.0), &rekey(queue_key(alice))).await.unwrap());
+    assert!(queue.mailbox(MailboxId(404)).await.unwrap().is_none());
+}
+
+pub(crate) async fn another_password_and_key_are_one_change(database: &TestDatabase) {
+    let (queue, alice, _) = queue(database).await;
+    let credential = NewCredential {
+        verifier: SecretVerifier {
+            salt: [8; 16],
+            hash: [9; 32],
+        },
+        sealed_number: Sealed(vec![5; 60]),
+    };
+    let rekey = |from| Rekey {
+        from,
+        to: queue_key(MailboxId(5)),
+        reseal: &backwards,
+        credential: Some(credential.clone()),
+    };
+    let device = async || {
+        let account = database.storage().accounts.find(&ServiceId::Aci(actor(1, 0).address.aci)).await;
+        account.unwrap().unwrap().devices.remove(0)
+    };
+    let before = device().await;
+    assert!(!queue.rekey(&actor(1, alice.0), &rekey(queue_key(MailboxId(6)))).await.unwrap());
+    assert!(device().await.credential == before.credential);
+    assert!(queue.rekey(&actor(1, alice.0), &rekey(queue_key(alice))).await.unwrap());
+    let after = device().await;
+    assert!(after.credential == credential.verifier && after.sealed_number == credential.sealed_number);
+    assert_eq!((after.mailbox, after.queue_key), (alice, queue_key(MailboxId(5))));
+}
+
+pub(crate) async fn no_envelope_is_left_to_an_old_key_under_fire(database: &TestDatabase) {
+    let (queue, alice, _) = queue(database).await;
+    let mut senders = Vec::new();
+    for _ in 0..4 {
+        let queue = database.another().await.queue;
+        senders.push(tokio::spawn(async move {
+            let mut accepted = 0;
+            while send(&queue, &[alice], "a").await != Enqueued::OtherKey {
+                accepted += 1;
+            }
+            accepted
+        }));
+    }
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let rekey = Rekey {
+        from: queue_key(alice),
+        to: queue_key(MailboxId(5)),
+        reseal: &backwards,
+        credential: None,
+    };
+    assert!(queue.rekey(&actor(1, alice.0), &rekey).await.unwrap());
+    let mut accepted = 0;
+    for sender in senders {
+        accepted += tokio::time::timeout(Duration::from_secs(30), sender).await.unwrap().unwrap();
+    }
+    let stored = pending(&queue, alice).await;
+    assert_eq!(stored.len(), accepted);
+    let resealed = |stored: &Stored| stored.sealed.row.ends_with(b"a\x01\0\0\0");
+    assert!(stored.iter().all(resealed), "sealed anew, all of them");
+}
+
+pub(crate) async fn who_registers_anew_brings_a_key(database: &TestDatabase) {
+    let (queue, alice, _) = queue(database).await;
+    start_over(&*database.storage().accounts, registration(1, 77)).await;
+    assert!(queue.mailbox(alice).await.unwrap().is_none());
+    assert_eq!(queue.mailbox(MailboxId(77)).await.unwrap().unwrap().key, queue_key(MailboxId(77)));
+}
+
 pub(crate) async fn deleting_an_account_under_fire_leaves_nothing(database: &TestDatabase) {
     let (_, alice, bob) = queue(database).await;
     let mut senders = Vec::new();
@@ -511,7 +627,7 @@ pub(crate) async fn deleting_an_account_under_fire_leaves_nothing(database: &Tes
     }
     tokio::time::sleep(Duration::from_millis(5)).await;
     let deleted = database.storage().accounts.delete(&actor(1, alice.0)).await;
-    assert_eq!(deleted.unwrap(), [alice]);
+    assert_eq!(deleted.unwrap().mailboxes, [alice]);
     for sender in senders {
         tokio::time::timeout(Duration::from_secs(30), sender)
             .await

@@ -12,7 +12,7 @@ use sqlx::{PgConnection, Postgres};
 use super::keys::publish;
 use super::{Database, retrying};
 use crate::domain::{
-    Account, Aci, Actor, AttributesUpdate, Avatar, Day, Device, IdentityKind, KeyUpload, LockUpdate, MAX_ATTEMPTS,
+    Account, Aci, Actor, AttributesUpdate, Avatar, Day, Device, Erased, IdentityKind, KeyUpload, LockUpdate, MAX_ATTEMPTS,
     MailboxId, NumberHash, Pni, ProtocolAddress, Registered, Registration, SecretVerifier, ServiceId, SessionKey,
     SignedKeys, Timestamp, VerificationSession,
 };
@@ -106,17 +106,22 @@ impl PgAccounts {
         Ok(true)
     }
 
-    async fn try_delete(&self, by: &Actor) -> Result<Vec<MailboxId>, StorageError> {
+    async fn try_delete(&self, by: &Actor) -> Result<Erased, StorageError> {
         let Some(mut tx) = self.database.begin_as(by).await? else {
-            return Ok(vec![]);
+            return Ok(Erased::default());
         };
-        let dropped = drop_devices(&mut tx, by.address.aci).await?;
+        sqlx::query(DELETE_SESSIONS)
+            .bind(by.address.aci.as_uuid())
+            .execute(&mut *tx)
+            .await?;
+        let avatars = drop_profiles(&mut tx, by.address.aci).await?;
+        let mailboxes = drop_devices(&mut tx, by.address.aci).await?;
         sqlx::query(DELETE_ACCOUNT)
             .bind(by.address.aci.as_uuid())
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
-        Ok(dropped)
+        Ok(Erased { mailboxes, avatars })
     }
 }
 
@@ -214,7 +219,7 @@ impl AccountStore for PgAccounts {
     }
 
     #[tracing::instrument(name = "db.accounts.delete", level = "debug", skip_all)]
-    async fn delete(&self, by: &Actor) -> Result<Vec<MailboxId>, StorageError> {
+    async fn delete(&self, by: &Actor) -> Result<Erased, StorageError> {
         retrying!(self.try_delete(by).await)
     }
 
@@ -308,8 +313,13 @@ async fn restart_account(db: &mut PgConnection, registration: &Registration) -> 
         .bind(registration.aci.as_uuid())
         .execute(&mut *db)
         .await?;
+    drop_profiles(db, registration.aci).await
+}
+
+/// Drops the versions of the account's profile, and returns the pictures that they had.
+async fn drop_profiles(db: &mut PgConnection, aci: Aci) -> Result<Vec<Avatar>, StorageError> {
     let avatars: Vec<Option<String>> = sqlx::query_scalar(DELETE_PROFILES)
-        .bind(registration.aci.as_uuid())
+        .bind(aci.as_uuid())
         .fetch_all(db)
         .await?;
     Ok(avatars.into_iter().flatten().map(Avatar).collect())
@@ -348,6 +358,7 @@ pub(super) async fn insert_device(
 ) -> Result<(), StorageError> {
     sqlx::query(INSERT_MAILBOX)
         .bind(device.mailbox.0)
+        .bind(device.queue_key.as_bytes().as_slice())
         .execute(&mut *db)
         .await?;
     sqlx::query(INSERT_DEVICE)
@@ -425,13 +436,13 @@ const RESTART_ACCOUNT: &str = "UPDATE accounts SET aci_identity = $2, pni_identi
         unrestricted = $5, discoverable = $6, recovery_salt = $7, recovery_hash = $8, lock_salt = $9, lock_hash = $10 \
     WHERE aci = $1";
 const DELETE_PROFILES: &str = "DELETE FROM profiles WHERE aci = $1 RETURNING avatar";
-const INSERT_MAILBOX: &str = "INSERT INTO mailboxes (id, last_seq, envelopes, bytes) VALUES ($1, 0, 0, 0)";
+const INSERT_MAILBOX: &str = "INSERT INTO mailboxes (id, last_seq, envelopes, bytes, queue_key) VALUES ($1, 0, 0, 0, $2)";
 const INSERT_DEVICE: &str = "INSERT INTO devices (aci, device_id, mailbox, registration_id, pni_registration_id, name, \
         credential_salt, credential_hash, sealed_number, fetches_messages, capabilities, last_seen, created_at) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
-const FIND_BY_ACI: &str = "SELECT * FROM accounts JOIN devices USING (aci) WHERE aci = $1 ORDER BY device_id";
-const FIND_BY_PNI: &str = "SELECT * FROM accounts JOIN devices USING (aci) WHERE pni = $1 ORDER BY device_id";
-const FIND_ALL: &str = "SELECT * FROM accounts JOIN devices USING (aci) \
+const FIND_BY_ACI: &str = "SELECT * FROM accounts JOIN devices USING (aci) JOIN mailboxes ON id = mailbox WHERE aci = $1 ORDER BY device_id";
+const FIND_BY_PNI: &str = "SELECT * FROM accounts JOIN devices USING (aci) JOIN mailboxes ON id = mailbox WHERE pni = $1 ORDER BY device_id";
+const FIND_ALL: &str = "SELECT * FROM accounts JOIN devices USING (aci) JOIN mailboxes ON id = mailbox \
     WHERE aci = ANY($1) OR pni = ANY($2) ORDER BY aci, device_id";
 const UPDATE_DEVICE: &str = "UPDATE devices SET name = $4, fetches_messages = $5, capabilities = $6 \
     WHERE aci = $1 AND device_id = $2 AND mailbox = $3";
@@ -447,6 +458,10 @@ const DELETE_MAILBOXES: &str = "DELETE FROM mailboxes WHERE id IN (\
 const DELETE_ENVELOPES: &str = "DELETE FROM envelopes WHERE mailbox = ANY($1)";
 const WITHDRAW_OFFERS: &str = "DELETE FROM link_offers WHERE aci = $1";
 const DELETE_ACCOUNT: &str = "DELETE FROM accounts WHERE aci = $1";
+// A session that somebody else has hold of is being used up, by whoever waits for the account.
+const DELETE_SESSIONS: &str = "DELETE FROM verification_sessions WHERE key IN (\
+    SELECT key FROM verification_sessions WHERE number_hash = (SELECT number_hash FROM accounts WHERE aci = $1) \
+    ORDER BY key FOR UPDATE SKIP LOCKED)";
 const OPEN_SESSION: &str = "INSERT INTO verification_sessions \
         (key, number_hash, sealed_number, verified, attempts, expires) \
     VALUES ($1, $2, $3, $4, $5, $6)";

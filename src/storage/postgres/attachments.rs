@@ -8,8 +8,8 @@ use sqlx::PgConnection;
 
 use super::{Database, retrying};
 use crate::domain::{
-    Appended, Attachment, AttachmentName, Budget, Day, NewUpload, Opened, REMOVED_DAYS, Segment, Timestamp, Turn,
-    TurnTaken, Upload, UploadTimes,
+    Appended, Attachment, AttachmentName, Budget, Day, NewUpload, Opened, QuotaBucket, REMOVED_DAYS, Segment,
+    Timestamp, Turn, TurnTaken, Upload, UploadTimes,
 };
 use crate::storage::attachments::{Change, signed};
 use crate::storage::rows::{self, SegmentRow, UploadRow};
@@ -209,6 +209,17 @@ impl AttachmentStore for PgAttachments {
         retrying!(self.try_retire(names, now).await)
     }
 
+    #[tracing::instrument(name = "db.attachments.drop_budgets", level = "debug", skip_all)]
+    async fn drop_budgets(&self, buckets: &[QuotaBucket]) -> Result<(), StorageError> {
+        for bucket in buckets {
+            sqlx::query(DROP_BUDGET)
+                .bind(bucket.0.as_slice())
+                .execute(&self.database.pool)
+                .await?;
+        }
+        Ok(())
+    }
+
     #[tracing::instrument(name = "db.attachments.expire", level = "debug", skip_all)]
     async fn expire(&self, now: Timestamp, limit: u32) -> Result<u64, StorageError> {
         retrying!(self.try_expire(now, limit).await)
@@ -340,6 +351,7 @@ const CLEARED: &str = "UPDATE attachments SET state = 3 WHERE name IN (\
     SELECT name FROM attachments WHERE state = 2 AND name = ANY($1) ORDER BY name FOR UPDATE SKIP LOCKED)";
 const FORGET: &str = "DELETE FROM attachments WHERE name IN (\
     SELECT name FROM attachments WHERE state = 3 AND expires <= $1 ORDER BY name LIMIT $2 FOR UPDATE SKIP LOCKED)";
+const DROP_BUDGET: &str = "DELETE FROM attachment_budgets WHERE bucket = $1";
 const FORGET_BUDGETS: &str = "DELETE FROM attachment_budgets WHERE bucket IN (\
     SELECT bucket FROM attachment_budgets WHERE day <= $1 ORDER BY bucket LIMIT $2 FOR UPDATE SKIP LOCKED)";
 const KNOWN: &str = "SELECT name FROM attachments \

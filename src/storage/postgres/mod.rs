@@ -8,6 +8,7 @@ mod account_data;
 mod accounts;
 mod attachments;
 mod devices;
+mod export;
 mod keys;
 mod profiles;
 mod queue;
@@ -57,6 +58,7 @@ pub async fn open(url: &str, limits: QueueLimits, pool_size: u32) -> Result<Stor
         keys: Arc::new(keys::PgKeys::new(database.clone())),
         profiles: Arc::new(profiles::PgProfiles::new(database.clone())),
         usernames: Arc::new(usernames::PgUsernames::new(database.clone())),
+        export: Arc::new(export::PgExports::new(database.clone())),
         account_data: Arc::new(account_data::PgAccountData::new(database.clone())),
         queue: Arc::new(queue::PgQueue::new(database, writers, limits)),
     })

@@ -9,8 +9,11 @@ use async_trait::async_trait;
 use sqlx::PgConnection;
 
 use super::{Database, retrying};
-use crate::domain::{Batch, Day, Enqueued, Head, MailboxId, PageLimit, QueueLimits, Queued, Seq};
+use crate::domain::{
+    Actor, Batch, Day, Enqueued, Head, Mailbox, MailboxId, PageLimit, QueueLimits, Rekey, Seq, Stored,
+};
 use crate::storage::ledger::{Counter, Ledger, NewRow, touched};
+use crate::storage::rows::{MailboxRow, StoredRow};
 use crate::storage::{EnvelopeQueue, StorageError};
 
 /// Queues in one table, shared by every node.
@@ -65,10 +68,46 @@ impl PgQueue {
         Ok(dropped)
     }
 
+    async fn try_rekey(&self, by: &Actor, rekey: &Rekey<'_>) -> Result<bool, StorageError> {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
+            return Ok(false);
+        };
+        // From here on no batch adds to the mailbox until this commits.
+        let replaced = sqlx::query(REPLACE_KEY)
+            .bind(by.mailbox.0)
+            .bind(rekey.from.as_bytes().as_slice())
+            .bind(rekey.to.as_bytes().as_slice())
+            .execute(&mut *tx)
+            .await?;
+        if replaced.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let mut after = Seq::START;
+        loop {
+            let stored = page(&mut tx, by.mailbox, after, REKEY_PAGE).await?;
+            let Some(last) = stored.last() else { break };
+            after = last.seq;
+            reseal(&mut tx, by.mailbox, &stored, rekey).await?;
+        }
+        if let Some(credential) = &rekey.credential {
+            sqlx::query(REPLACE_CREDENTIAL)
+                .bind(by.mailbox.0)
+                .bind(credential.verifier.salt.as_slice())
+                .bind(credential.verifier.hash.as_slice())
+                .bind(credential.sealed_number.0.as_slice())
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+
     async fn lock(&self, db: &mut PgConnection, mailboxes: &[i64]) -> Result<Ledger, StorageError> {
-        let counters: Vec<(i64, i64, i64, i64)> = sqlx::query_as(LOCK_COUNTERS).bind(mailboxes).fetch_all(db).await?;
-        let counter = |(mailbox, last_seq, envelopes, bytes)| Counter {
+        let counters: Vec<(i64, Vec<u8>, i64, i64, i64)> =
+            sqlx::query_as(LOCK_COUNTERS).bind(mailboxes).fetch_all(db).await?;
+        let counter = |(mailbox, queue_key, last_seq, envelopes, bytes)| Counter {
             mailbox,
+            queue_key,
             last_seq,
             envelopes,
             bytes,
@@ -89,21 +128,23 @@ impl EnvelopeQueue for PgQueue {
     }
 
     #[tracing::instrument(name = "db.queue.pending", level = "debug", skip_all)]
-    async fn pending(&self, mailbox: MailboxId, after: Seq, limit: PageLimit) -> Result<Vec<Queued>, StorageError> {
-        let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(PENDING)
-            .bind(mailbox.0)
-            .bind(after.0)
-            .bind(i64::from(limit.envelopes.max(1)))
-            .bind(i64::try_from(limit.bytes).unwrap_or(i64::MAX))
-            .fetch_all(&self.database.pool)
+    async fn pending(&self, mailbox: MailboxId, after: Seq, limit: PageLimit) -> Result<Vec<Stored>, StorageError> {
+        let mut db = self.database.pool.acquire().await?;
+        page(&mut db, mailbox, after, limit).await
+    }
+
+    #[tracing::instrument(name = "db.queue.mailbox", level = "debug", skip_all)]
+    async fn mailbox(&self, id: MailboxId) -> Result<Option<Mailbox>, StorageError> {
+        let found: Option<MailboxRow> = sqlx::query_as(MAILBOX)
+            .bind(id.0)
+            .fetch_optional(&self.database.pool)
             .await?;
-        Ok(rows
-            .into_iter()
-            .map(|(seq, content)| Queued {
-                seq: Seq(seq),
-                content: content.into(),
-            })
-            .collect())
+        found.map(MailboxRow::into_mailbox).transpose()
+    }
+
+    #[tracing::instrument(name = "db.queue.rekey", level = "debug", skip_all)]
+    async fn rekey(&self, by: &Actor, rekey: &Rekey<'_>) -> Result<bool, StorageError> {
+        retrying!(self.try_rekey(by, rekey).await)
     }
 
     #[tracing::instrument(name = "db.queue.heads", level = "debug", skip_all)]
@@ -123,6 +164,38 @@ impl EnvelopeQueue for PgQueue {
     async fn expire(&self, today: Day, limit: u32) -> Result<u64, StorageError> {
         retrying!(self.try_expire(today, limit).await)
     }
+}
+
+async fn page(
+    db: &mut PgConnection,
+    mailbox: MailboxId,
+    after: Seq,
+    limit: PageLimit,
+) -> Result<Vec<Stored>, StorageError> {
+    let rows: Vec<StoredRow> = sqlx::query_as(PENDING)
+        .bind(mailbox.0)
+        .bind(after.0)
+        .bind(i64::from(limit.envelopes.max(1)))
+        .bind(i64::try_from(limit.bytes).unwrap_or(i64::MAX))
+        .fetch_all(db)
+        .await?;
+    rows.into_iter().map(StoredRow::into_stored).collect()
+}
+
+/// Replaces those rows of a page that could be sealed anew.
+async fn reseal(
+    db: &mut PgConnection,
+    mailbox: MailboxId,
+    stored: &[Stored],
+    rekey: &Rekey<'_>,
+) -> Result<(), StorageError> {
+    let resealed = stored
+        .iter()
+        .filter_map(|stored| Some((stored.seq.0, (rekey.reseal)(&stored.sealed)?.to_vec())));
+    let (numbers, rows): (Vec<i64>, Vec<Vec<u8>>) = resealed.unzip();
+    let reseal = sqlx::query(RESEAL).bind(mailbox.0).bind(numbers).bind(rows);
+    reseal.execute(db).await?;
+    Ok(())
 }
 
 /// Deletes those of the envelopes that are there and whose mailboxes are held, and says how many.
@@ -156,7 +229,8 @@ async fn save(db: &mut PgConnection, ledger: &Ledger, rows: &[NewRow<'_>]) -> Re
         .bind(saved.iter().map(|counter| counter.bytes).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.mailbox).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.seq).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.content).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.bucket).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.sealed).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.expires).collect::<Vec<_>>())
         .execute(db)
         .await?;
@@ -165,25 +239,36 @@ async fn save(db: &mut PgConnection, ledger: &Ledger, rows: &[NewRow<'_>]) -> Re
 
 // Weaker than FOR UPDATE by as much as it takes not to hinder a foreign key check; writers exclude one another all the
 // same.
-const LOCK_COUNTERS: &str = "SELECT id, last_seq, envelopes, bytes FROM mailboxes \
+const LOCK_COUNTERS: &str = "SELECT id, queue_key, last_seq, envelopes, bytes FROM mailboxes \
     WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
 const DELETE: &str = "DELETE FROM envelopes AS e USING unnest($1::bigint[], $2::bigint[]) AS place (mailbox, seq) \
     WHERE e.mailbox = place.mailbox AND e.seq = place.seq \
-    RETURNING e.mailbox, octet_length(e.content)::bigint";
+    RETURNING e.mailbox, e.bucket * 1024::bigint";
 const SAVE: &str = "WITH counters AS (UPDATE mailboxes AS m \
         SET last_seq = new.last_seq, envelopes = new.envelopes, bytes = new.bytes \
         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS new (id, last_seq, envelopes, bytes) \
         WHERE m.id = new.id) \
-    INSERT INTO envelopes (mailbox, seq, content, expires) \
-    SELECT * FROM unnest($5::bigint[], $6::bigint[], $7::bytea[], $8::integer[])";
+    INSERT INTO envelopes (mailbox, seq, bucket, sealed, expires) \
+    SELECT * FROM unnest($5::bigint[], $6::bigint[], $7::smallint[], $8::bytea[], $9::integer[])";
 // The size of a body is known without reading it.
-const PENDING: &str = "SELECT seq, content FROM (\
-        SELECT seq, content, sum(octet_length(content)) OVER sizes AS total, row_number() OVER sizes AS number \
-        FROM (SELECT seq, content FROM envelopes WHERE mailbox = $1 AND seq > $2 ORDER BY seq LIMIT $3) AS page \
+const PENDING: &str = "SELECT seq, bucket, sealed FROM (\
+        SELECT seq, bucket, sealed, sum(bucket * 1024::bigint) OVER sizes AS total, row_number() OVER sizes AS number \
+        FROM (SELECT seq, bucket, sealed FROM envelopes WHERE mailbox = $1 AND seq > $2 ORDER BY seq LIMIT $3) AS page \
         WINDOW sizes AS (ORDER BY seq)) AS sized \
     WHERE total <= $4 OR number = 1 ORDER BY seq";
+const MAILBOX: &str = "SELECT last_seq, queue_key, interim_key FROM mailboxes WHERE id = $1";
+const REPLACE_KEY: &str = "UPDATE mailboxes SET queue_key = $3, interim_key = NULL WHERE id = $1 AND queue_key = $2";
+const RESEAL: &str = "UPDATE envelopes AS e SET sealed = new.sealed \
+    FROM unnest($2::bigint[], $3::bytea[]) AS new (seq, sealed) WHERE e.mailbox = $1 AND e.seq = new.seq";
+const REPLACE_CREDENTIAL: &str = "UPDATE devices \
+    SET credential_salt = $2, credential_hash = $3, sealed_number = $4 WHERE mailbox = $1";
 const HEADS: &str = "SELECT id, last_seq FROM mailboxes WHERE id = ANY($1)";
 const DUE: &str = "SELECT mailbox, seq FROM envelopes WHERE expires <= $1 ORDER BY expires LIMIT $2";
+/// What is sealed anew at a time.
+const REKEY_PAGE: PageLimit = PageLimit {
+    envelopes: 512,
+    bytes: 2 * 1024 * 1024,
+};
 
 #[cfg(test)]
 mod tests {

@@ -10,8 +10,8 @@ use sqlx::SqliteConnection;
 
 use super::{Database, json_rows};
 use crate::domain::{
-    Appended, Attachment, AttachmentName, Budget, Day, NewUpload, Opened, REMOVED_DAYS, Segment, Timestamp, Turn,
-    TurnTaken, Upload, UploadTimes,
+    Appended, Attachment, AttachmentName, Budget, Day, NewUpload, Opened, QuotaBucket, REMOVED_DAYS, Segment,
+    Timestamp, Turn, TurnTaken, Upload, UploadTimes,
 };
 use crate::storage::attachments::{Change, signed};
 use crate::storage::rows::{self, SegmentRow, UploadRow};
@@ -167,6 +167,17 @@ impl AttachmentStore for SqliteAttachments {
             .await?;
         drop_segments(&mut tx, &names).await?;
         tx.commit().await?;
+        Ok(())
+    }
+
+    #[tracing::instrument(name = "db.attachments.drop_budgets", level = "debug", skip_all)]
+    async fn drop_budgets(&self, buckets: &[QuotaBucket]) -> Result<(), StorageError> {
+        for bucket in buckets {
+            sqlx::query(DROP_BUDGET)
+                .bind(bucket.0.as_slice())
+                .execute(&self.database.write)
+                .await?;
+        }
         Ok(())
     }
 
@@ -332,6 +343,7 @@ const CLEARED: &str = "UPDATE attachments SET state = 3 \
     WHERE state = 2 AND name IN (SELECT unhex(value) FROM json_each($1))";
 const FORGET: &str = "DELETE FROM attachments WHERE name IN (\
     SELECT name FROM attachments WHERE state <> 0 AND state = 3 AND expires <= $1 LIMIT $2)";
+const DROP_BUDGET: &str = "DELETE FROM attachment_budgets WHERE bucket = $1";
 const FORGET_BUDGETS: &str = "DELETE FROM attachment_budgets WHERE bucket IN (\
     SELECT bucket FROM attachment_budgets WHERE day <= $1 LIMIT $2)";
 const KNOWN: &str = "SELECT name FROM attachments \

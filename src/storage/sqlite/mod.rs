@@ -9,6 +9,7 @@ mod account_data;
 mod accounts;
 mod attachments;
 mod devices;
+mod export;
 mod keys;
 mod lock;
 mod profiles;
@@ -41,6 +42,7 @@ pub async fn open(path: &Path, limits: QueueLimits) -> Result<Storage, OpenError
         keys: Arc::new(keys::SqliteKeys::new(database.clone())),
         profiles: Arc::new(profiles::SqliteProfiles::new(database.clone())),
         usernames: Arc::new(usernames::SqliteUsernames::new(database.clone())),
+        export: Arc::new(export::SqliteExports::new(database.clone())),
         account_data: Arc::new(account_data::SqliteAccountData::new(database.clone())),
         queue: Arc::new(queue::SqliteQueue::new(database, limits)),
     })
@@ -194,9 +196,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Acknowledgement, Batch, Copy, Day, Delivery, Enqueued, MailboxId, Seq};
+    use crate::domain::{Acknowledgement, Batch, Day, Delivery, Enqueued, MailboxId, Seq};
     use crate::storage::EnvelopeQueue;
-    use crate::storage::testing::{ROOMY, empty_sqlite};
+    use crate::storage::conformance::fixtures::{queue_key, sealed_copy};
+    use crate::storage::testing::{ROOMY, empty_sqlite, upgrade};
 
     #[tokio::test]
     async fn a_second_server_is_refused_until_the_first_is_gone() {
@@ -204,7 +207,7 @@ mod tests {
         let Location::Sqlite(path) = database.location() else {
             panic!("it is SQLite")
         };
-        migrate::up(database.location()).await.unwrap();
+        migrate::up(database.location(), &upgrade()).await.unwrap();
         let first = open(path, ROOMY).await.unwrap();
         let queue = Arc::clone(&first.queue);
         drop(first);
@@ -283,9 +286,10 @@ mod tests {
         let Location::Sqlite(path) = directory.location() else {
             panic!("it is SQLite")
         };
-        migrate::up(directory.location()).await.unwrap();
+        migrate::up(directory.location(), &upgrade()).await.unwrap();
         let database = Database::open(path).await.unwrap();
-        sqlx::query("INSERT INTO mailboxes VALUES (1, 0, 0, 0)")
+        sqlx::query("INSERT INTO mailboxes VALUES (1, 0, 0, 0, $1, NULL)")
+            .bind(queue_key(MailboxId(1)).as_bytes().as_slice())
             .execute(&database.write)
             .await
             .unwrap();
@@ -295,10 +299,7 @@ mod tests {
             .unwrap();
         let queue = queue::SqliteQueue::new(database.clone(), ROOMY);
         let mailbox = MailboxId(1);
-        let copies = vec![Copy {
-            mailbox,
-            content: vec![0; 100_000].into(),
-        }];
+        let copies = vec![sealed_copy(mailbox, 96, b"")];
         let send = Batch {
             deliveries: vec![Delivery {
                 copies,
@@ -335,7 +336,7 @@ mod tests {
         let Location::Sqlite(path) = directory.location() else {
             panic!("it is SQLite")
         };
-        migrate::up(directory.location()).await.unwrap();
+        migrate::up(directory.location(), &upgrade()).await.unwrap();
         let database = Database::open(path).await.unwrap();
         let mut abandoned = database.begin().await.unwrap();
         sqlx::query("ROLLBACK").execute(&mut *abandoned).await.unwrap();

@@ -8,8 +8,11 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 use super::{Database, json_numbers, json_rows};
-use crate::domain::{Batch, Day, Enqueued, Head, MailboxId, PageLimit, QueueLimits, Queued, Seq};
+use crate::domain::{
+    Actor, Batch, Day, Enqueued, Head, Mailbox, MailboxId, PageLimit, QueueLimits, Rekey, Seq, Stored,
+};
 use crate::storage::ledger::{Counter, Ledger, NewRow, touched};
+use crate::storage::rows::{MailboxRow, StoredRow};
 use crate::storage::{EnvelopeQueue, StorageError};
 
 /// Queues in one file.
@@ -24,12 +27,13 @@ impl SqliteQueue {
     }
 
     async fn load(&self, db: &mut SqliteConnection, mailboxes: Vec<i64>) -> Result<Ledger, StorageError> {
-        let counters: Vec<(i64, i64, i64, i64)> = sqlx::query_as(COUNTERS)
+        let counters: Vec<(i64, Vec<u8>, i64, i64, i64)> = sqlx::query_as(COUNTERS)
             .bind(json_numbers(mailboxes))
             .fetch_all(db)
             .await?;
-        let counter = |(mailbox, last_seq, envelopes, bytes)| Counter {
+        let counter = |(mailbox, queue_key, last_seq, envelopes, bytes)| Counter {
             mailbox,
+            queue_key,
             last_seq,
             envelopes,
             bytes,
@@ -62,21 +66,52 @@ impl EnvelopeQueue for SqliteQueue {
     }
 
     #[tracing::instrument(name = "db.queue.pending", level = "debug", skip_all)]
-    async fn pending(&self, mailbox: MailboxId, after: Seq, limit: PageLimit) -> Result<Vec<Queued>, StorageError> {
-        let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(PENDING)
-            .bind(mailbox.0)
-            .bind(after.0)
-            .bind(i64::from(limit.envelopes.max(1)))
-            .bind(i64::try_from(limit.bytes).unwrap_or(i64::MAX))
-            .fetch_all(&self.database.read)
+    async fn pending(&self, mailbox: MailboxId, after: Seq, limit: PageLimit) -> Result<Vec<Stored>, StorageError> {
+        let mut db = self.database.read.acquire().await?;
+        page(&mut db, mailbox, after, limit).await
+    }
+
+    #[tracing::instrument(name = "db.queue.mailbox", level = "debug", skip_all)]
+    async fn mailbox(&self, id: MailboxId) -> Result<Option<Mailbox>, StorageError> {
+        let found: Option<MailboxRow> = sqlx::query_as(MAILBOX)
+            .bind(id.0)
+            .fetch_optional(&self.database.read)
             .await?;
-        Ok(rows
-            .into_iter()
-            .map(|(seq, content)| Queued {
-                seq: Seq(seq),
-                content: content.into(),
-            })
-            .collect())
+        found.map(MailboxRow::into_mailbox).transpose()
+    }
+
+    #[tracing::instrument(name = "db.queue.rekey", level = "debug", skip_all)]
+    async fn rekey(&self, by: &Actor, rekey: &Rekey<'_>) -> Result<bool, StorageError> {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
+            return Ok(false);
+        };
+        let replaced = sqlx::query(REPLACE_KEY)
+            .bind(by.mailbox.0)
+            .bind(rekey.from.as_bytes().as_slice())
+            .bind(rekey.to.as_bytes().as_slice())
+            .execute(&mut *tx)
+            .await?;
+        if replaced.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let mut after = Seq::START;
+        loop {
+            let stored = page(&mut tx, by.mailbox, after, REKEY_PAGE).await?;
+            let Some(last) = stored.last() else { break };
+            after = last.seq;
+            reseal(&mut tx, by.mailbox, &stored, rekey).await?;
+        }
+        if let Some(credential) = &rekey.credential {
+            sqlx::query(REPLACE_CREDENTIAL)
+                .bind(by.mailbox.0)
+                .bind(credential.verifier.salt.as_slice())
+                .bind(credential.verifier.hash.as_slice())
+                .bind(credential.sealed_number.0.as_slice())
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(true)
     }
 
     #[tracing::instrument(name = "db.queue.heads", level = "debug", skip_all)]
@@ -122,6 +157,41 @@ impl EnvelopeQueue for SqliteQueue {
     }
 }
 
+async fn page(
+    db: &mut SqliteConnection,
+    mailbox: MailboxId,
+    after: Seq,
+    limit: PageLimit,
+) -> Result<Vec<Stored>, StorageError> {
+    let rows: Vec<StoredRow> = sqlx::query_as(PENDING)
+        .bind(mailbox.0)
+        .bind(after.0)
+        .bind(i64::from(limit.envelopes.max(1)))
+        .bind(i64::try_from(limit.bytes).unwrap_or(i64::MAX))
+        .fetch_all(db)
+        .await?;
+    rows.into_iter().map(StoredRow::into_stored).collect()
+}
+
+/// Replaces those rows of a page that could be sealed anew.
+async fn reseal(
+    db: &mut SqliteConnection,
+    mailbox: MailboxId,
+    stored: &[Stored],
+    rekey: &Rekey<'_>,
+) -> Result<(), StorageError> {
+    let mut bodies = Vec::new();
+    let places = stored.iter().filter_map(|stored| {
+        let row = (rekey.reseal)(&stored.sealed)?;
+        let [start, length] = append(&mut bodies, &row);
+        Some([stored.seq.0, start, length])
+    });
+    let places = json_rows(places);
+    let reseal = sqlx::query(RESEAL).bind(mailbox.0).bind(places).bind(bodies);
+    reseal.execute(db).await?;
+    Ok(())
+}
+
 /// Deletes those of the envelopes that are there.
 async fn delete(db: &mut SqliteConnection, places: Vec<[i64; 2]>, ledger: &mut Ledger) -> Result<(), StorageError> {
     if places.is_empty() {
@@ -138,36 +208,32 @@ async fn insert(db: &mut SqliteConnection, rows: &[NewRow<'_>]) -> Result<(), St
     let mut rest = rows;
     while !rest.is_empty() {
         let (chunk, others) = rest.split_at(fitting(rest));
-        let mut contents = Vec::with_capacity(chunk.iter().map(|row| row.content.len()).sum());
-        let mut places = Vec::with_capacity(chunk.len());
-        for row in chunk {
-            let position = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
-            // `substr` counts from 1.
-            let start = position(contents.len()) + 1;
-            places.push([
-                row.mailbox,
-                row.seq,
-                i64::from(row.expires),
-                start,
-                position(row.content.len()),
-            ]);
-            contents.extend_from_slice(row.content);
-        }
-        sqlx::query(INSERT)
-            .bind(json_rows(places))
-            .bind(contents)
-            .execute(&mut *db)
-            .await?;
+        let mut bodies = Vec::with_capacity(chunk.iter().map(|row| row.sealed.len()).sum());
+        let places = chunk.iter().map(|row| {
+            let [start, length] = append(&mut bodies, row.sealed);
+            let bucket = i64::from(row.bucket);
+            [row.mailbox, row.seq, bucket, i64::from(row.expires), start, length]
+        });
+        let places = json_rows(places);
+        sqlx::query(INSERT).bind(places).bind(bodies).execute(&mut *db).await?;
         rest = others;
     }
     Ok(())
+}
+
+/// Appends a body to others, and says where it begins and how long it is, as `substr` counts.
+fn append(bodies: &mut Vec<u8>, body: &[u8]) -> [i64; 2] {
+    let position = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
+    let start = position(bodies.len()) + 1;
+    bodies.extend_from_slice(body);
+    [start, position(body.len())]
 }
 
 /// How many of the rows one statement takes: as many as stay below the size limit, and at least one.
 fn fitting(rows: &[NewRow<'_>]) -> usize {
     let mut bytes = 0;
     let over = rows.iter().position(|row| {
-        bytes += row.content.len();
+        bytes += row.sealed.len();
         bytes > MAX_STATEMENT_BYTES
     });
     over.unwrap_or(rows.len()).max(1)
@@ -187,27 +253,38 @@ async fn save(db: &mut SqliteConnection, ledger: &Ledger) -> Result<(), StorageE
 
 /// Far below what SQLite takes as one value, and enough for any batch of ordinary envelopes.
 const MAX_STATEMENT_BYTES: usize = 16 * 1024 * 1024;
+/// What is sealed anew at a time.
+const REKEY_PAGE: PageLimit = PageLimit {
+    envelopes: 512,
+    bytes: 2 * 1024 * 1024,
+};
 
-const COUNTERS: &str = "SELECT id, last_seq, envelopes, bytes FROM mailboxes \
+const COUNTERS: &str = "SELECT id, queue_key, last_seq, envelopes, bytes FROM mailboxes \
     WHERE id IN (SELECT value FROM json_each($1))";
 // CROSS JOIN fixes the order: each place is looked up in the index.
 const DELETE: &str = "DELETE FROM envelopes WHERE rowid IN (\
         SELECT e.rowid FROM json_each($1) AS place \
         CROSS JOIN envelopes AS e ON e.mailbox = place.value ->> 0 AND e.seq = place.value ->> 1) \
-    RETURNING mailbox, length(content)";
-const INSERT: &str = "INSERT INTO envelopes (mailbox, seq, expires, content) \
-    SELECT value ->> 0, value ->> 1, value ->> 2, substr($2, value ->> 3, value ->> 4) FROM json_each($1)";
+    RETURNING mailbox, bucket * 1024";
+const INSERT: &str = "INSERT INTO envelopes (mailbox, seq, bucket, expires, sealed) \
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, substr($2, value ->> 4, value ->> 5) FROM json_each($1)";
 const SAVE_COUNTERS: &str = "UPDATE mailboxes \
     SET last_seq = new.value ->> 1, envelopes = new.value ->> 2, bytes = new.value ->> 3 \
     FROM json_each($1) AS new WHERE mailboxes.id = new.value ->> 0";
 // The sizes are summed before a body is read.
 const PENDING: &str = "WITH \
-        page AS (SELECT rowid AS place, seq, length(content) AS size FROM envelopes \
+        page AS (SELECT rowid AS place, seq, bucket * 1024 AS size FROM envelopes \
             WHERE mailbox = $1 AND seq > $2 ORDER BY seq LIMIT $3), \
         sized AS (SELECT place, sum(size) OVER (ORDER BY seq) AS total, \
             row_number() OVER (ORDER BY seq) AS number FROM page) \
-    SELECT e.seq, e.content FROM sized CROSS JOIN envelopes AS e ON e.rowid = sized.place \
+    SELECT e.seq, e.bucket, e.sealed FROM sized CROSS JOIN envelopes AS e ON e.rowid = sized.place \
     WHERE sized.total <= $4 OR sized.number = 1 ORDER BY e.seq";
+const MAILBOX: &str = "SELECT last_seq, queue_key, interim_key FROM mailboxes WHERE id = $1";
+const REPLACE_KEY: &str = "UPDATE mailboxes SET queue_key = $3, interim_key = NULL WHERE id = $1 AND queue_key = $2";
+const RESEAL: &str = "UPDATE envelopes SET sealed = substr($3, place.value ->> 1, place.value ->> 2) \
+    FROM json_each($2) AS place WHERE mailbox = $1 AND seq = place.value ->> 0";
+const REPLACE_CREDENTIAL: &str = "UPDATE devices \
+    SET credential_salt = $2, credential_hash = $3, sealed_number = $4 WHERE mailbox = $1";
 const HEADS: &str = "SELECT id, last_seq FROM mailboxes WHERE id IN (SELECT value FROM json_each($1))";
 const DUE: &str = "SELECT mailbox, seq FROM envelopes WHERE expires <= $1 ORDER BY expires LIMIT $2";
 const EMPTY_THE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";

@@ -7,7 +7,15 @@ import { isFinal } from '../../../examples/chat/lib/link.mjs';
 import { connectAnonymously } from '../support/afterwards.mjs';
 import { Candidate } from '../support/linking.mjs';
 import { numbered, refusal } from '../support/person.mjs';
-import { acquainted, borrowedContents, certificateOf, eventually, sendAll, sendTo } from '../support/scenes.mjs';
+import {
+  acquainted,
+  borrowedContents,
+  certificateOf,
+  eventually,
+  looksSealed,
+  sendAll,
+  sendTo,
+} from '../support/scenes.mjs';
 
 const LARGEST = 96 * 1024;
 
@@ -57,7 +65,7 @@ export function refusals(story) {
     const [alice, bob] = await acquainted(sender, receiver, register);
     const { aci } = bob.client.device;
     const [content] = await borrowedContents(alice);
-    const sized = (bytes) => ({ ...content, contents: new Uint8Array(bytes) });
+    const sized = (bytes) => ({ ...content, contents: looksSealed(bytes) });
     const anonymous = await connectAnonymously(sender);
     try {
       const { accessKey } = bob.client.device;
@@ -72,6 +80,9 @@ export function refusals(story) {
         });
       const large = await refusal(send([sized(LARGEST + 1)]), ErrorCode.IoError);
       assert.match(large.message, /413/);
+      const readable = { ...content, contents: new Uint8Array(Buffer.from('Meet me at nine. '.repeat(9))) };
+      const unsealed = await refusal(send([readable]), ErrorCode.IoError);
+      assert.match(unsealed.message, /did not pass server validation/);
       const twice = await refusal(send([sized(100), sized(100)]), ErrorCode.IoError);
       assert.match(twice.message, /did not pass server validation/);
     } finally {

@@ -15,7 +15,7 @@ import { EnvelopeType } from '../../../examples/chat/lib/envelope.mjs';
 import { connectAnonymously } from '../support/afterwards.mjs';
 import { Inbox } from '../support/inbox.mjs';
 import { refusal } from '../support/person.mjs';
-import { certificateOf, eventually, lists, meet, setAccess, someAccessKey } from '../support/scenes.mjs';
+import { certificateOf, eventually, lists, looksSealed, meet, setAccess, someAccessKey } from '../support/scenes.mjs';
 
 export function sealedSender(story) {
   story('a sealed message and its reply arrive, and the server does not say from whom', async ({ sender, receiver, register }) => {
@@ -126,7 +126,7 @@ export function sealedSender(story) {
     try {
       const seal = await sealer(alice, bob, anonymous);
       await refusal(seal('with a wrong key', someAccessKey()), ErrorCode.RequestUnauthorized);
-      const contents = [{ deviceId: 1, registrationId: device.registrationId, contents: new Uint8Array(100).fill(0x11) }];
+      const contents = [{ deviceId: 1, registrationId: device.registrationId, contents: looksSealed(100) }];
       const sendTo = (aci, auth) =>
         connection.sendMessage({
           destination: Aci.parseFromServiceIdString(aci),

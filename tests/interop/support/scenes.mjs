@@ -51,6 +51,13 @@ export async function borrowedContents(window) {
   return contents;
 }
 
+/** Bytes with the form of a sealed message, and nothing sealed in them. */
+export function looksSealed(length) {
+  const bytes = new Uint8Array(length).fill(0xee);
+  bytes[0] = 0x22;
+  return bytes;
+}
+
 export function sendTo(window, aci, contents, { onlineOnly = false } = {}) {
   return window.client.connection.sendMessage({
     destination: Aci.parseFromServiceIdString(aci),

@@ -97,7 +97,7 @@ pub(super) async fn case(route: &Route, server: &Server, caller: &Person, target
             Case::new(path, 200).json(caller.registration(&session))
         }
 
-        ("get", "/v1/accounts/whoami") => Case::new(path, 200),
+        ("get", "/v1/accounts/whoami" | "/v1/accounts/export") => Case::new(path, 200),
         ("put", "/v1/accounts/attributes") => Case::new(path, 204).json(caller.attributes()),
         ("delete", "/v1/accounts/me") => Case::new(path, 204),
         ("put", "/v1/accounts/name") => Case::new(format!("{path}?deviceId={}", caller.device_id), 204)
@@ -122,6 +122,8 @@ pub(super) async fn case(route: &Route, server: &Server, caller: &Person, target
             Case::new(path, 200).json(other.new_device().link_body(&code)).once()
         }
         ("put", "/v1/devices/capabilities") => Case::new(path, 204).json(json!({ "spqr": true })),
+        // The caller keeps its password, so that the next case can use it.
+        ("put", "/v1/devices/password") => Case::new(path, 204).json(json!({ "password": caller.password })),
         ("delete", "/v1/devices/{id}") => {
             let id = if caller.device_id == 1 { 2 } else { caller.device_id };
             Case::new(format!("/v1/devices/{id}"), 204)

@@ -1,7 +1,10 @@
 //! What the tests share: servers of their own, people with real keys, a WebSocket client, and patience that ends.
 
 pub(crate) mod attachments;
+pub(crate) mod ciphertext;
+pub(crate) mod dump;
 pub(crate) mod fan_out;
+pub(crate) mod filled;
 pub(crate) mod frames;
 pub(crate) mod http;
 pub(crate) mod http2;
@@ -18,6 +21,7 @@ pub(crate) mod usernames;
 
 use std::time::Duration;
 
+pub(crate) use ciphertext::{ciphertext, framed};
 pub(crate) use http::{Answer, ask};
 pub(crate) use person::{Person, send, single};
 pub(crate) use server::{Backend, Server};

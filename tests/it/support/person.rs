@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::keys::{Identity, base64, kyber, one_time_keys, signed_ec};
-use super::{Answer, Server, Socket, ask, hex, random};
+use super::{Answer, Server, Socket, ask, framed, hex, random};
 
 /// Someone at one of their devices.
 #[derive(Clone)]
@@ -225,24 +225,24 @@ impl Person {
     }
 }
 
-/// The body of a send of one message to one device.
-pub(crate) fn single(to: &Person, kind: u8, content: &[u8]) -> Value {
-    json!({ "messages": [message(to, kind, content)], "online": false, "urgent": true, "timestamp": 1_700_000_000_123_u64 })
+/// The body of a send of one message to one device, with this marker in its content.
+pub(crate) fn single(to: &Person, kind: u8, marker: &[u8]) -> Value {
+    json!({ "messages": [message(to, kind, marker)], "online": false, "urgent": true, "timestamp": 1_700_000_000_123_u64 })
 }
 
-/// One message of a send.
-pub(crate) fn message(to: &Person, kind: u8, content: &[u8]) -> Value {
+/// One message of a send, with this marker in its content.
+pub(crate) fn message(to: &Person, kind: u8, marker: &[u8]) -> Value {
     json!({
         "type": kind,
         "destinationDeviceId": to.device_id,
         "destinationRegistrationId": to.registration_id,
-        "content": base64(content),
+        "content": base64(&framed(kind, marker)),
     })
 }
 
-/// Sends one message of a running session.
-pub(crate) async fn send(server: &Server, from: &Person, to: &Person, content: &[u8]) -> Answer {
-    ask(from.request(server, "PUT", &to.inbox()).json(&single(to, 1, content))).await
+/// Sends one message of a running session, with this marker in its content.
+pub(crate) async fn send(server: &Server, from: &Person, to: &Person, marker: &[u8]) -> Answer {
+    ask(from.request(server, "PUT", &to.inbox()).json(&single(to, 1, marker))).await
 }
 
 /// A verification session of the number that has been given its code.

@@ -90,17 +90,21 @@ impl RedisServer {
         self.signal(Signal::CONT);
     }
 
+    /// A connection to it.
+    pub(crate) async fn connection(&self) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(self.url()).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
+    }
+
     /// Everything it stores.
     pub(crate) async fn stored_keys(&self) -> usize {
-        let client = redis::Client::open(self.url()).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut connection = self.connection().await;
         redis::cmd("DBSIZE").query_async(&mut connection).await.unwrap()
     }
 
     /// Empties it and cuts every subscription.
     pub(crate) async fn flush_and_cut(&self) {
-        let client = redis::Client::open(self.url()).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut connection = self.connection().await;
         redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await.unwrap();
         redis::cmd("CLIENT")
             .arg("KILL")

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -46,6 +46,11 @@ impl Place {
 
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// The PostgreSQL database, if it is there.
+    pub(crate) fn database_url(&self) -> Option<&str> {
+        self.database_url.as_deref()
     }
 
     /// The SQLite file.
@@ -107,7 +112,8 @@ impl Server {
         Self::start_with(place, settings.collect())
     }
 
-    fn start_with(place: Arc<Place>, settings: Vec<(String, String)>) -> Self {
+    /// The program with the settings of a server.
+    fn command(place: &Place, settings: &[(String, String)]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_blind-relay"));
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("BLIND_RELAY_")) {
             command.env_remove(name);
@@ -117,6 +123,8 @@ impl Server {
             .env("BLIND_RELAY_LISTEN", "127.0.0.1:0")
             .env("BLIND_RELAY_ADMIN_LISTEN", "127.0.0.1:0")
             .env("BLIND_RELAY_DATABASE_POOL_SIZE", "8")
+            // Most tests ask for what is answered, not when, and thousands of answers in a row would wait.
+            .env("BLIND_RELAY_RELAY__ANSWER_TICK_MILLIS", "1")
             .env("BLIND_RELAY_PEPPER_FILE", place.path().join("pepper"))
             .env("BLIND_RELAY_TRUST_ROOT_FILE", place.path().join("trust-root"))
             .envs(place.database_url.iter().map(|url| ("BLIND_RELAY_DATABASE_URL", url)))
@@ -127,6 +135,11 @@ impl Server {
             )
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        command
+    }
+
+    fn start_with(place: Arc<Place>, settings: Vec<(String, String)>) -> Self {
+        let mut command = Self::command(&place, &settings);
         let mut child = command.spawn().unwrap();
         let log = keep_log(child.stderr.take().unwrap());
         let mut first = String::new();
@@ -147,6 +160,12 @@ impl Server {
             settings,
             client: reqwest::Client::new(),
         }
+    }
+
+    /// Another run of the program with this server's settings, to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Self::command(&self.place, &self.settings);
+        command.args(arguments).output().unwrap()
     }
 
     /// Host and port of the main listener.
@@ -189,6 +208,11 @@ impl Server {
         let text = self.metrics().await;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// Ends the connections that requests have left open.
+    pub(crate) fn hang_up(&mut self) {
+        self.client = reqwest::Client::new();
     }
 
     /// Sends a signal.

@@ -14,6 +14,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::ciphertext::marker;
 use super::{Answer, Server, within};
 
 /// What came from the server.
@@ -117,11 +118,11 @@ impl Socket {
         }
     }
 
-    /// The content of the next envelope, acknowledged.
+    /// The marker in the content of the next envelope, acknowledged.
     pub(crate) async fn content(&mut self) -> Bytes {
         let (id, envelope) = self.envelope().await;
         self.answer(id, 200).await;
-        envelope.content.unwrap()
+        marker(&envelope)
     }
 
     /// Fails unless the end of the backlog comes next.
@@ -133,14 +134,14 @@ impl Socket {
         );
     }
 
-    /// Reads and acknowledges everything up to the end of the backlog.
+    /// Reads and acknowledges everything up to the end of the backlog; the markers.
     pub(crate) async fn drain(&mut self) -> Vec<Bytes> {
         let mut contents = Vec::new();
         loop {
             match self.next().await {
                 Event::Envelope(id, envelope) => {
                     self.answer(id, 200).await;
-                    contents.push(envelope.content.unwrap());
+                    contents.push(marker(&envelope));
                 }
                 Event::Empty => return contents,
                 other => panic!("an envelope was due, not {other:?}"),

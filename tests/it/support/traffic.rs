@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 
 use super::{Person, Server, send};
 
-/// The content of a sender's envelope of that number.
+/// The marker of a sender's envelope of that number.
 pub(crate) fn content(sender: usize, number: u32) -> Vec<u8> {
     format!("{sender}:{number}").into_bytes()
 }
@@ -36,7 +36,7 @@ pub(crate) fn by_sender<'a>(contents: impl IntoIterator<Item = &'a Bytes>) -> BT
     numbers
 }
 
-/// Sender and number of a content.
+/// Sender and number of a marker.
 pub(crate) fn parse(content: &[u8]) -> (usize, u32) {
     let (sender, number) = std::str::from_utf8(content).unwrap().split_once(':').unwrap();
     (sender.parse().unwrap(), number.parse().unwrap())

@@ -3,7 +3,7 @@
 use super::client::{Client, Stack};
 use super::sending::send_body;
 use crate::support::person::basic;
-use crate::support::{Backend, Event, Person, Server};
+use crate::support::{Backend, Event, Person, Server, framed};
 
 /// Envelopes in order, one `queue/empty`, live ones behind it; a new socket displaces the old.
 pub(super) async fn what_was_acknowledged_is_gone_and_a_new_socket_displaces_the_old(backend: Backend) {
@@ -39,7 +39,7 @@ pub(super) async fn what_was_acknowledged_is_gone_and_a_new_socket_displaces_the
         assert_eq!(envelope.destination_service_id_binary.as_deref(), Some(&compact[..]));
         let guid = envelope.server_guid.unwrap();
         assert_eq!(envelope.server_guid_binary.as_deref(), Some(&uuid(&guid)[..]));
-        assert_eq!(envelope.content.as_deref(), Some(&content[..]));
+        assert_eq!(envelope.content.as_deref(), Some(&framed(3, content)[..]));
         assert_eq!(envelope.urgent, Some(true), "not said means urgent");
         assert_eq!((envelope.story, envelope.ephemeral), (None, None));
         device.socket.answer(id, 200).await;
@@ -48,7 +48,7 @@ pub(super) async fn what_was_acknowledged_is_gone_and_a_new_socket_displaces_the
     device.socket.expect_empty().await;
     send(&bob.aci, bob.registration_id, b"three").await;
     let (unanswered, envelope) = device.socket.envelope().await;
-    assert_eq!(envelope.content.as_deref(), Some(&b"three"[..]));
+    assert_eq!(envelope.content.as_deref(), Some(&framed(3, b"three")[..]));
     // A status that is no success acknowledges nothing.
     device.socket.answer(unanswered, 400).await;
     device.keepalive().await;
@@ -59,7 +59,7 @@ pub(super) async fn what_was_acknowledged_is_gone_and_a_new_socket_displaces_the
     let (id, envelope) = other.socket.envelope().await;
     assert_eq!(
         envelope.content.as_deref(),
-        Some(&b"three"[..]),
+        Some(&framed(3, b"three")[..]),
         "the first two are gone"
     );
     other.socket.answer(id, 200).await;

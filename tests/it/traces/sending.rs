@@ -7,7 +7,7 @@ use super::fields::{BUNDLE, BUNDLES, CERTIFICATE, MISMATCHED, MULTI_RECIPIENT, S
 use crate::support::fan_out::{self, Entry};
 use crate::support::keys::{base64, kyber, one_time};
 use crate::support::person::basic;
-use crate::support::{Answer, Backend, Person, Server, Socket, ask, random};
+use crate::support::{Answer, Backend, Person, Server, Socket, ask, framed, random};
 
 /// To an account with one device: keys, then the message.
 pub(super) async fn a_first_message_takes_a_bundle_and_is_delivered(backend: Backend) {
@@ -187,13 +187,14 @@ pub(super) fn check_bundles(bundles: &Value, identity: &str, devices: &[u64]) {
 }
 
 /// A send as the stack writes it: one of them names the destination again and says nothing of urgency.
-pub(super) fn send_body(stack: Stack, to: &str, devices: &[(u8, u16)], kind: u8, content: &[u8]) -> String {
+/// The content has this marker.
+pub(super) fn send_body(stack: Stack, to: &str, devices: &[(u8, u16)], kind: u8, marker: &[u8]) -> String {
     let messages: Vec<String> = devices
         .iter()
         .map(|(device, registration)| {
             format!(
                 r#"{{"type":{kind},"destinationDeviceId":{device},"destinationRegistrationId":{registration},"content":"{}"}}"#,
-                base64(content)
+                base64(&framed(kind, marker))
             )
         })
         .collect();

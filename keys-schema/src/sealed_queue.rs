@@ -1,0 +1,294 @@
+//! Queued envelopes as they lie in storage: sealed to the device that will fetch them.
+//!
+//! A device's *queue key* is an X25519 key pair. The server keeps the public half and seals with it; the private half is
+//! derived from the device's password and is in memory only while the device is connected. What is sealed here is an
+//! envelope, whose content the clients have encrypted before: opening a row shows what the server saw when it came.
+//!
+//! The construction, version 1:
+//!
+//! - Once per device and *epoch* of a node: HPKE (RFC 9180) in base mode with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256
+//!   and no AEAD, to the device's public queue key, with the info `blind-relay sealed queue v1`. The exported secret of
+//!   32 bytes for the context `row key` is the *epoch key*. Only its encapsulation `enc` can be stored.
+//! - Per row: `enc (32) ‖ nonce (24) ‖ ciphertext ‖ tag (16)` with XChaCha20-Poly1305 under the epoch key. Nonces are
+//!   random: 192 bits are enough for any number of rows of an epoch. Authenticated with it: the mailbox (8 bytes) and the
+//!   bucket (2 bytes), big-endian.
+//! - The plaintext: length of the envelope (4 bytes, big-endian), the envelope, zeros up to [`Bucket::padded_len`].
+//!   The length of a row therefore tells its bucket and no more.
+//!
+//! Nothing in a row tells its version: it is the bucket's number, of which a later version takes others.
+
+use chacha20poly1305::aead::AeadInOut;
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use hpke::aead::ExportOnlyAead;
+use hpke::kdf::HkdfSha256;
+use hpke::kem::X25519HkdfSha256;
+use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable, setup_receiver, setup_sender_with_rng};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::DecodeError;
+use crate::given::Given;
+use crate::opaque_debug::opaque_debug;
+
+/// The size to which an envelope is padded, by the length of the ciphertext in it: 1, 2, 4, 8, 16, 32, 64, 96, 128 KiB,
+/// and above that each multiple of 64 KiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bucket(u16);
+
+impl Bucket {
+    /// The largest one, in KiB.
+    pub const MAX_KIB: u16 = 16 * 1024;
+    /// What a row has beside the padded envelope: encapsulation, nonce and tag, in bytes.
+    pub const OVERHEAD: usize = ENCAPSULATED + NONCE + TAG;
+    /// Room for everything of an envelope that is not its content, and for its length, in bytes.
+    pub const ROOM: usize = 192;
+
+    /// The smallest bucket for an envelope of `envelope` bytes whose content has `content` bytes. `None` if it is larger
+    /// than any.
+    #[must_use]
+    pub fn holding(content: usize, envelope: usize) -> Option<Self> {
+        // An envelope has at most 160 bytes beside its content, so the content alone decides.
+        let bytes = content.max((envelope + LENGTH).saturating_sub(Self::ROOM)).max(1);
+        let kib = u16::try_from(bytes.div_ceil(1024)).ok()?;
+        let rounded = match kib {
+            0..=64 => kib.next_power_of_two(),
+            65..=96 => 96,
+            97.. => kib.checked_next_multiple_of(64)?,
+        };
+        (rounded <= Self::MAX_KIB).then_some(Self(rounded))
+    }
+
+    /// The bucket of that many KiB, if there is one.
+    #[must_use]
+    pub fn from_kib(kib: u16) -> Option<Self> {
+        let bytes = usize::from(kib) * 1024;
+        Self::holding(bytes, bytes).filter(|bucket| bucket.0 == kib)
+    }
+
+    /// Its number: KiB of content.
+    #[must_use]
+    pub const fn kib(self) -> u16 {
+        self.0
+    }
+
+    /// What it counts for in a queue, in bytes.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        u64::from(self.0) * 1024
+    }
+
+    /// Length of every padded envelope of this bucket, in bytes.
+    #[must_use]
+    pub fn padded_len(self) -> usize {
+        usize::from(self.0) * 1024 + Self::ROOM
+    }
+
+    /// Length of every row of this bucket, in bytes.
+    #[must_use]
+    pub fn sealed_len(self) -> usize {
+        self.padded_len() + Self::OVERHEAD
+    }
+}
+
+/// The public half of a device's queue key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct QueuePublicKey([u8; 32]);
+
+impl QueuePublicKey {
+    /// Takes 32 bytes for a key. That they are none shows when something is sealed to it.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// A device's queue key. Wiped when dropped.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct QueueKey([u8; 32]);
+
+impl QueueKey {
+    /// Takes 32 bytes for a key: random ones, or what was derived from a password.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public_key(&self) -> QueuePublicKey {
+        QueuePublicKey(X25519HkdfSha256::sk_to_pk(&self.private()).to_bytes().into())
+    }
+
+    fn private(&self) -> PrivateKey {
+        PrivateKey::from_bytes(&self.0).expect("any 32 bytes are an X25519 private key")
+    }
+}
+
+/// What seals to one device for a while. Wiped when dropped.
+#[derive(ZeroizeOnDrop)]
+pub struct EpochKey {
+    #[zeroize(skip)]
+    encapsulated: [u8; ENCAPSULATED],
+    key: [u8; 32],
+}
+
+impl EpochKey {
+    /// A new one, from 32 random bytes that are never used again.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError::Malformed`] if the public key is of low order, with which no secret can be agreed.
+    pub fn new(to: &QueuePublicKey, random: &[u8; 32]) -> Result<Self, DecodeError> {
+        const UNUSABLE: DecodeError = DecodeError::Malformed {
+            what: "queue public key",
+        };
+        let recipient = PublicKey::from_bytes(&to.0).map_err(|_| UNUSABLE)?;
+        let (encapsulated, context) = setup_sender_with_rng::<ExportOnlyAead, HkdfSha256, X25519HkdfSha256>(
+            &OpModeS::Base,
+            &recipient,
+            INFO,
+            &mut Given(random),
+        )
+        .map_err(|_| UNUSABLE)?;
+        let mut key = [0; 32];
+        context
+            .export(ROW_KEY, &mut key)
+            .expect("HKDF-SHA256 exports up to 8160 bytes");
+        Ok(Self {
+            encapsulated: encapsulated.to_bytes().into(),
+            key,
+        })
+    }
+
+    /// A row with this envelope for this mailbox, with a nonce that is never used again. `None` if the envelope does not
+    /// fit into the bucket.
+    #[must_use]
+    pub fn seal(&self, mailbox: i64, bucket: Bucket, nonce: &[u8; NONCE], envelope: &[u8]) -> Option<Vec<u8>> {
+        let length = u32::try_from(envelope.len()).ok()?;
+        let padding = bucket.padded_len().checked_sub(LENGTH + envelope.len())?;
+        let mut row = Vec::with_capacity(bucket.sealed_len());
+        row.extend_from_slice(&self.encapsulated);
+        row.extend_from_slice(nonce);
+        row.extend_from_slice(&length.to_be_bytes());
+        row.extend_from_slice(envelope);
+        row.resize(row.len() + padding, 0);
+        let tag = cipher(&self.key)
+            .encrypt_inout_detached(
+                &XNonce::from(*nonce),
+                &bound_to(mailbox, bucket),
+                (&mut row[ENCAPSULATED + NONCE..]).into(),
+            )
+            .expect("XChaCha20-Poly1305 only refuses messages of 256 GiB and more");
+        row.extend_from_slice(&tag);
+        Some(row)
+    }
+}
+
+/// What opens the rows of one device: its queue key, and the epoch keys that it found lately.
+pub struct Opener {
+    key: PrivateKey,
+    public: QueuePublicKey,
+    /// The latest last.
+    epochs: Vec<EpochKey>,
+}
+
+impl Opener {
+    /// Opens with this key.
+    #[must_use]
+    pub fn new(key: &QueueKey) -> Self {
+        Self {
+            key: key.private(),
+            public: key.public_key(),
+            epochs: Vec::new(),
+        }
+    }
+
+    /// The public half of its key.
+    #[must_use]
+    pub const fn public_key(&self) -> &QueuePublicKey {
+        &self.public
+    }
+
+    /// The envelope in a row, or `None` if it was not sealed to this key, for this mailbox and in this bucket.
+    pub fn open(&mut self, mailbox: i64, bucket: Bucket, row: &[u8]) -> Option<Vec<u8>> {
+        if row.len() != bucket.sealed_len() {
+            return None;
+        }
+        let (encapsulated, rest) = row.split_first_chunk::<ENCAPSULATED>()?;
+        let (nonce, rest) = rest.split_first_chunk::<NONCE>()?;
+        let (ciphertext, tag) = rest.split_last_chunk::<TAG>()?;
+        let mut padded = Zeroizing::new(ciphertext.to_vec());
+        cipher(self.epoch(encapsulated)?)
+            .decrypt_inout_detached(
+                &XNonce::from(*nonce),
+                &bound_to(mailbox, bucket),
+                padded.as_mut_slice().into(),
+                &(*tag).into(),
+            )
+            .ok()?;
+        let (length, envelope) = padded.split_first_chunk::<LENGTH>()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        Some(envelope.get(..length)?.to_vec())
+    }
+
+    /// The epoch key behind an encapsulation: one of the latest, or agreed anew.
+    fn epoch(&mut self, encapsulated: &[u8; ENCAPSULATED]) -> Option<&[u8; 32]> {
+        if let Some(known) = self.epochs.iter().position(|epoch| epoch.encapsulated == *encapsulated) {
+            return self.epochs.get(known).map(|epoch| &epoch.key);
+        }
+        let received = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(encapsulated).ok()?;
+        let context = setup_receiver::<ExportOnlyAead, HkdfSha256, X25519HkdfSha256>(
+            &OpModeR::Base,
+            &self.key,
+            &received,
+            INFO,
+        )
+        .ok()?;
+        let mut epoch = EpochKey {
+            encapsulated: *encapsulated,
+            key: [0; 32],
+        };
+        context.export(ROW_KEY, &mut epoch.key).ok()?;
+        if self.epochs.len() >= EPOCHS {
+            self.epochs.remove(0);
+        }
+        self.epochs.push(epoch);
+        self.epochs.last().map(|epoch| &epoch.key)
+    }
+}
+
+opaque_debug!(QueuePublicKey, QueueKey, EpochKey, Opener);
+
+type PrivateKey = <X25519HkdfSha256 as Kem>::PrivateKey;
+type PublicKey = <X25519HkdfSha256 as Kem>::PublicKey;
+
+fn cipher(key: &[u8; 32]) -> XChaCha20Poly1305 {
+    XChaCha20Poly1305::new(&(*key).into())
+}
+
+fn bound_to(mailbox: i64, bucket: Bucket) -> [u8; 10] {
+    let mut bytes = [0; 10];
+    bytes[..8].copy_from_slice(&mailbox.to_be_bytes());
+    bytes[8..].copy_from_slice(&bucket.0.to_be_bytes());
+    bytes
+}
+
+const ENCAPSULATED: usize = 32;
+const NONCE: usize = 24;
+const TAG: usize = 16;
+const LENGTH: usize = 4;
+/// A page of a queue was mostly sealed by few nodes within few epochs.
+const EPOCHS: usize = 16;
+const INFO: &[u8] = b"blind-relay sealed queue v1";
+const ROW_KEY: &[u8] = b"row key";

@@ -1,0 +1,8 @@
+-- The program has sealed every envelope that was stored before 0007.
+DROP TABLE envelopes_unsealed;
+-- Envelopes now count by their size buckets.
+UPDATE mailboxes AS m SET envelopes = coalesce(waiting.envelopes, 0), bytes = coalesce(waiting.bytes, 0)
+FROM mailboxes AS every LEFT JOIN (
+    SELECT mailbox, count(*) AS envelopes, sum(bucket) * 1024 AS bytes FROM envelopes GROUP BY mailbox
+) AS waiting ON waiting.mailbox = every.id
+WHERE m.id = every.id;
