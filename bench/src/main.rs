@@ -9,6 +9,7 @@ mod client;
 mod idle;
 mod people;
 mod relay;
+mod sealing;
 mod server;
 mod single_rows;
 
@@ -61,6 +62,12 @@ enum Task {
         #[arg(long, default_value_t = 1_000_000)]
         rows: u64,
     },
+    /// What sealing the queue costs: the same queue sealed and unsealed, in turns.
+    Sealing {
+        /// Rounds of each.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
 }
 
 impl Options {
@@ -74,6 +81,13 @@ impl Options {
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     server::raise_descriptor_limit();
+    if let Some(Task::Sealing { rounds }) = options.task {
+        run_sealing(&options, Backend::sqlite()?, rounds).await?;
+        if let Some(url) = &options.postgres {
+            run_sealing(&options, Backend::postgres(url).await?, rounds).await?;
+        }
+        return Ok(());
+    }
     let binary = match &options.server {
         Some(binary) => binary.clone(),
         None => server::build().context("cannot build the server")?,
@@ -150,6 +164,22 @@ async fn run(options: &Options, binary: &std::path::Path, template: &Template, b
         idle.per_socket_kib,
     ));
     server.stop().await?;
+    backend.remove().await
+}
+
+async fn run_sealing(options: &Options, backend: Backend, rounds: usize) -> anyhow::Result<()> {
+    let name = backend.name();
+    let measured = sealing::measure(&backend, options.senders, options.seconds, rounds).await?;
+    for (what, [sealed, unsealed]) in [("enqueue", measured.enqueue), ("drain", measured.drain)] {
+        say(&format!(
+            "{name:<9} {what:<8} sealed {:>8.0}/s ({:.3} CPU-s per 10,000), unsealed {:>8.0}/s ({:.3}), ratio {:.2}",
+            sealed.per_second,
+            sealed.cpu,
+            unsealed.per_second,
+            unsealed.cpu,
+            sealed.per_second / unsealed.per_second,
+        ));
+    }
     backend.remove().await
 }
 

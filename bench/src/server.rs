@@ -139,17 +139,7 @@ impl Server {
 
     /// CPU seconds used so far.
     pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?))?;
-        // The name, in parentheses, may hold spaces; the times are the 12th and 13th fields after it.
-        let (_, fields) = stat.rsplit_once(')').context("a stat line has a name")?;
-        let ticks: f64 = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|field| field.parse::<f64>().unwrap_or(0.0))
-            .sum();
-        #[expect(clippy::cast_precision_loss, reason = "a hundred ticks a second")]
-        Ok(ticks / rustix::param::clock_ticks_per_second() as f64)
+        cpu_seconds(self.pid()?)
     }
 
     /// Resident memory, in KiB.
@@ -188,4 +178,19 @@ pub(crate) fn raise_descriptor_limit() {
             maximum: limit.maximum,
         },
     );
+}
+
+/// Seconds of CPU that a process has used.
+pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in parentheses, may hold spaces; the times are the 12th and 13th fields after it.
+    let (_, fields) = stat.rsplit_once(')').context("a stat line has a name")?;
+    let ticks: f64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<f64>().unwrap_or(0.0))
+        .sum();
+    #[expect(clippy::cast_precision_loss, reason = "a hundred ticks a second")]
+    Ok(ticks / rustix::param::clock_ticks_per_second() as f64)
 }

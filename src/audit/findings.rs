@@ -210,7 +210,7 @@ mod tests {
             ("attachment_segments", "attachment_segments"),
             ("blind-relay:hints", "blind-relay:hints"),
             ("presence:4915112345678", "presence:*************"),
-            ("last\u{1b}[2J", "last****"),
+            ("last\u{1b}[2J", "last***J"),
         ] {
             assert_eq!(name(given), shown);
         }

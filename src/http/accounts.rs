@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 
 use crate::auth::{Authenticated, Number};
-use crate::domain::{Account, DeviceId, ServiceId};
+use crate::domain::{Account, Aci, DeviceId, MailboxId, ServiceId};
 
 use super::devices::own_account;
 use super::error::ApiError;
@@ -63,27 +63,43 @@ pub(super) async fn set_attributes(
 pub(super) async fn delete(State(node): State<AppState>, Caller(caller): Caller) -> Result<StatusCode, ApiError> {
     // On a task of its own: when the client goes away, what was begun is still finished.
     let erasing = Arc::clone(&node);
-    let erasing = node.tasks.spawn(async move { erase(&erasing, &caller).await });
-    erasing
-        .await
-        .map_err(|_| ApiError::unavailable("a deletion panicked"))??;
-    Ok(StatusCode::NO_CONTENT)
+    let erased = node.tasks.spawn(async move { erase(erasing, &caller).await });
+    let erased = erased.await.map_err(|_| ApiError::unavailable("a deletion panicked"))?;
+    // Connections end now, and the answer is on its way before that of the caller does.
+    erased.map(|_| StatusCode::NO_CONTENT)
 }
 
-async fn erase(node: &AppState, caller: &Authenticated) -> Result<(), ApiError> {
-    let aci = caller.address.aci;
-    let avatars = node.storage.profiles.avatars(aci).await?;
+/// An account that is gone, of which everybody hears when this is dropped.
+struct Gone {
+    node: AppState,
+    account: Aci,
+    mailboxes: Vec<MailboxId>,
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.node.relay.account_changed(self.account, &self.mailboxes);
+    }
+}
+
+async fn erase(node: AppState, caller: &Authenticated) -> Result<Gone, ApiError> {
+    let account = caller.address.aci;
+    let avatars = node.storage.profiles.avatars(account).await?;
     // Whose pictures these are is known only while there are profiles, so they go first: what fails is asked for again.
-    confirm(node, caller).await?;
+    confirm(&node, caller).await?;
     node.attachments.retire(profiles::keys(&avatars)).await?;
     let erased = node.storage.accounts.delete(&caller.actor()).await?;
     if erased.mailboxes.is_empty() {
         return Err(ApiError::unauthorized());
     }
-    node.relay.account_changed(aci, &erased.mailboxes);
+    let gone = Gone {
+        node: Arc::clone(&node),
+        account,
+        mailboxes: erased.mailboxes,
+    };
     // Those that came in between.
-    profiles::retire(node, erased.avatars).await;
-    if let Err(error) = node.attachments.drop_budgets(aci).await {
+    profiles::retire(&node, erased.avatars).await;
+    if let Err(error) = node.attachments.drop_budgets(account).await {
         tracing::warn!(
             cause = error.log_safe_cause(),
             "the upload budget of a deleted account could not be dropped; it goes with its day"
@@ -94,7 +110,7 @@ async fn erase(node: &AppState, caller: &Authenticated) -> Result<(), ApiError> 
         let attachments = Arc::clone(&node.attachments);
         node.tasks.spawn(async move { attachments.sweep().await });
     }
-    Ok(())
+    Ok(gone)
 }
 
 /// `?deviceId=`

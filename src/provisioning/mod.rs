@@ -62,7 +62,7 @@ impl Provisioning {
         let request = u64::from_be_bytes(random());
         let (_expected, taken) = self.registry.expect(request);
         self.bus.publish(vec![Hint::ProvisioningMessage {
-            address,
+            address: Box::new(address),
             request,
             message: offer.message,
         }]);

@@ -30,7 +30,7 @@ impl Wire {
                     address,
                     request,
                     message,
-                } => registry.offered(address, request, message),
+                } => registry.offered(*address, request, message),
                 Hint::ProvisioningTaken { request } => registry.taken(request),
                 other => panic!("{other:?}"),
             }

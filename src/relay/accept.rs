@@ -95,7 +95,7 @@ impl Relay {
         sender: Option<DeviceId>,
         online_only: bool,
     ) -> Result<SendOutcome, QueueUnavailable> {
-        let mut fresh = false;
+        let mut looks = 0;
         let named: Vec<_> = copies.iter().map(|copy| copy.device).collect();
         loop {
             let refusal = match check_devices(&account, kind, &named, sender) {
@@ -114,19 +114,19 @@ impl Relay {
                 },
             };
             // A refusal may come from what was remembered of the account. Before the sender is told, look again.
-            if fresh {
-                return match refusal {
-                    // The device changed once more while we were at it. The sender's retry will see it.
-                    SendOutcome::UnknownAccount => Err(QueueUnavailable),
-                    refusal => Ok(refusal),
-                };
+            match refusal {
+                // A device or its key changed once more while we were at it.
+                SendOutcome::UnknownAccount if looks < LOOKS => {}
+                SendOutcome::UnknownAccount => return Err(QueueUnavailable),
+                refusal if looks > 0 => return Ok(refusal),
+                _ => {}
             }
             let id = account.service_id(kind);
             match self.accounts.find_fresh(&id).await.map_err(unavailable)? {
                 Some(found) => account = found,
                 None => return Ok(SendOutcome::UnknownAccount),
             }
-            fresh = true;
+            looks += 1;
         }
     }
 
@@ -214,6 +214,9 @@ impl Relay {
         self.bus.publish(hints);
     }
 }
+
+/// How often a send looks at its recipient anew, whose devices change at the same time.
+const LOOKS: u8 = 5;
 
 pub(super) fn unavailable(error: StorageError) -> QueueUnavailable {
     tracing::error!(cause = error.log_safe_cause(), "an account could not be read");

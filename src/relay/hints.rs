@@ -28,7 +28,7 @@ pub fn receive_hint(hint: Hint, presence: &Presence, accounts: &AccountCache, pr
             address,
             request,
             message,
-        } => provisioning.offered(address, request, message),
+        } => provisioning.offered(*address, request, message),
         Hint::ProvisioningTaken { request } => provisioning.taken(request),
         Hint::Missed => {
             accounts.forget_all();

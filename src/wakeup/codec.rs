@@ -104,7 +104,7 @@ fn decode_one(rest: &mut &[u8]) -> Option<Hint> {
         }
         ONLINE => Some(Hint::Online(mailbox(rest)?, bytes(rest)?)),
         PROVISIONING_MESSAGE => Some(Hint::ProvisioningMessage {
-            address: ProvisioningAddress(sixteen(rest)?),
+            address: Box::new(ProvisioningAddress(sixteen(rest)?)),
             request: rest.try_get_u64().ok()?,
             message: bytes(rest)?,
         }),
@@ -159,7 +159,7 @@ mod tests {
             Hint::Changed(Aci::new(Uuid::from_bytes([5; 16]))),
             Hint::Online(MailboxId(6), Bytes::from(vec![7; 300])),
             Hint::ProvisioningMessage {
-                address: ProvisioningAddress([8; 16]),
+                address: Box::new(ProvisioningAddress([8; 16])),
                 request: u64::MAX,
                 message: Bytes::from(vec![9; 300]),
             },

@@ -41,8 +41,8 @@ pub enum Hint {
     Online(MailboxId, Bytes),
     /// A message for whoever has the socket of this address.
     ProvisioningMessage {
-        /// Of the device that is to be linked.
-        address: ProvisioningAddress,
+        /// Of the device that is to be linked. On the heap: what is freed there is wiped, and places in a queue are not.
+        address: Box<ProvisioningAddress>,
         /// Random, for the answer.
         request: u64,
         /// What the device is to get.

@@ -162,6 +162,9 @@ impl Secret {
 
     fn stays_out_of_the_database(&self) -> bool {
         [
+            "ciphertext",
+            "sealed ciphertext",
+            "refused ciphertext",
             "number",
             "digits",
             "password",

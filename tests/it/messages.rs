@@ -46,7 +46,10 @@ async fn wrong_devices_are_named_and_nothing_is_stored(backend: Backend) {
 
     let largest = marker_for(1, 96 * 1024);
     send(&server, &alice, &bob, &largest).await.expect(200);
-    assert_eq!(bob.fetch(&server).await["messages"][0]["content"], base64(&ciphertext(&largest)));
+    assert_eq!(
+        bob.fetch(&server).await["messages"][0]["content"],
+        base64(&ciphertext(&largest))
+    );
 }
 
 async fn a_full_queue_refuses_with_429_and_stores_nothing(backend: Backend) {

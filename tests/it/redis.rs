@@ -206,7 +206,10 @@ async fn online_only_envelopes_cross_nodes_and_are_not_stored() {
     ask(alice.request(&one, "PUT", &bob.inbox()).json(&body))
         .await
         .expect(200);
-    assert_eq!(socket.envelope().await.1.content.as_deref(), Some(&ciphertext(b"now or never")[..]));
+    assert_eq!(
+        socket.envelope().await.1.content.as_deref(),
+        Some(&ciphertext(b"now or never")[..])
+    );
     assert_eq!(bob.fetch(&one).await["messages"], json!([]));
 }
 

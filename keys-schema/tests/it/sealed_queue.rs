@@ -55,7 +55,7 @@ fn rows_of_many_epochs_open_in_any_order() {
         let epoch = EpochKey::new(&key.public_key(), &[epoch; 32]).unwrap();
         epoch.seal(5, bucket, &[n; 24], &[n]).unwrap()
     };
-    for n in 0..100 {
+    for n in 0..100_u8 {
         assert_eq!(opener.open(5, bucket, &row(n.wrapping_mul(37) % 40, n)), Some(vec![n]));
     }
 }

@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::marks::Fate;
-use super::world::{World, digits, framed, one_message};
+use super::world::{World, digits};
 use crate::support::attachments::Form;
 use crate::support::fan_out::{self, Entry};
 use crate::support::keys::{base64, digest, one_time_keys};
 use crate::support::provisioning::NewDevice;
 use crate::support::usernames::{Name, url_safe};
-use crate::support::{Answer, Event, Person, Server, Socket};
+use crate::support::{Answer, Event, Person, Server, Socket, single};
 
 /// Everything, until all messages are delivered.
 pub(super) async fn use_everything(world: &World, people: &[Person]) {
@@ -394,7 +394,7 @@ async fn send(world: &World, from: &Person, to: &Person, way: usize) {
     let length = [100, 200, 700, 1500][way % 4];
     let canary = world.marks.bytes("message", length);
     let request = |kind| {
-        let body = one_message(to, kind, &framed(kind, &canary));
+        let body = single(to, kind, &canary);
         let path = to.inbox();
         (body, path)
     };
@@ -439,7 +439,7 @@ async fn send(world: &World, from: &Person, to: &Person, way: usize) {
 async fn tunnelled(world: &World, socket: &mut Socket, from: &Person, to: &Person, sealed: bool) {
     let canary = world.marks.bytes("tunnelled message", 300);
     let kind = if sealed { 6 } else { 1 };
-    let body = one_message(to, kind, &framed(kind, &canary));
+    let body = single(to, kind, &canary);
     let mut headers = vec![
         format!("x-something:{}", world.marks.text("tunnelled header")),
         format!("user-agent:{}", world.marks.text("user agent")),
@@ -502,14 +502,4 @@ async fn listen(world: &World, person: &Person, until: Option<CancellationToken>
         }
     }
     socket.keepalive().await;
-}
-
-/// A message that no device takes, for whoever wants to find it.
-pub(super) async fn leave_waiting(world: &World, from: &Person, to: &Person, count: usize) {
-    for _ in 0..count {
-        let content = framed(6, &world.marks.bytes("waiting message", 600));
-        let body = one_message(to, 6, &content);
-        let request = from.request(world.node(), "PUT", &to.inbox()).json(&body);
-        world.ask(request).await.expect(200);
-    }
 }

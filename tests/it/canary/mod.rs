@@ -3,7 +3,10 @@
 //!
 //! The program is the built one, so that its memory is its own. Each search is shown to find something that was planted.
 
+mod backup;
+mod core_file;
 mod features;
+mod links;
 mod marks;
 mod places;
 mod refusals;
@@ -20,7 +23,7 @@ use crate::support::redis_server::RedisServer;
 use crate::support::server::Place;
 use crate::support::{Backend, Server, on_each_backend, until};
 use marks::{Fate, Marks, forms};
-use places::{Disk, of, saved, told};
+use places::{Disk, of, told};
 use search::{Search, expect_none};
 use world::World;
 
@@ -50,8 +53,7 @@ async fn t72_b3_b10_b15_ten_thousand_canaries_are_found_nowhere(backend: Backend
     }
     expect_none(&search.bytes("logs and metrics", told(&world).await.as_bytes()));
     if let Some(redis) = &redis {
-        let saved = saved(redis, world.nodes[0].place().path()).await;
-        expect_none(&search.bytes("Redis", &saved));
+        expect_none(&search.bytes("Redis", &redis.saved().await));
     }
     let disk = Disk::new(&world, backend);
     expect_none(&of(disk.search(&search).await, &[Fate::Passing, Fate::Asked]));
@@ -142,8 +144,7 @@ async fn planted_leaks_are_found(world: &World, disk: &Disk, redis: Option<&Redi
             .query_async::<()>(&mut connection)
             .await
             .unwrap();
-        let saved = saved(redis, world.nodes[0].place().path()).await;
-        assert!(!search.bytes("Redis", &saved).is_empty());
+        assert!(!search.bytes("Redis", &redis.saved().await).is_empty());
     }
     let log = told(world).await;
     assert!(search.bytes("log", log.as_bytes()).is_empty());

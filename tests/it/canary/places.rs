@@ -8,7 +8,6 @@ use sqlx::{Connection, PgConnection, SqliteConnection};
 use super::marks::Fate;
 use super::search::{Hit, Search};
 use super::world::World;
-use crate::support::redis_server::RedisServer;
 use crate::support::server::Place;
 use crate::support::{Backend, skip};
 
@@ -126,18 +125,6 @@ pub(super) fn dump(url: &str) -> Vec<u8> {
     };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
-}
-
-/// What a Redis writes when it is told to save itself.
-pub(super) async fn saved(redis: &RedisServer, directory: &Path) -> Vec<u8> {
-    let mut connection = redis.connection().await;
-    for (name, value) in [("dir", directory.to_str().unwrap()), ("dbfilename", "saved.rdb")] {
-        let mut setting = redis::cmd("CONFIG");
-        setting.arg("SET").arg(name).arg(value);
-        setting.query_async::<()>(&mut connection).await.unwrap();
-    }
-    redis::cmd("SAVE").query_async::<()>(&mut connection).await.unwrap();
-    std::fs::read(directory.join("saved.rdb")).unwrap()
 }
 
 /// Logs and metrics of every node.

@@ -9,13 +9,13 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::marks::Fate;
-use super::world::{World, digits, framed, one_message};
+use super::world::{World, digits};
 use crate::support::fan_out::{self, Entry};
 use crate::support::frames::frame;
 use crate::support::keys::base64;
 use crate::support::person::basic;
 use crate::support::usernames::{Name, url_safe};
-use crate::support::{Person, Server};
+use crate::support::{Person, Server, single};
 
 /// Every route in every way that is wrong for any of them, then what is wrong in ways of its own.
 pub(super) async fn provoke_all(world: &World, people: &[Person]) {
@@ -126,26 +126,26 @@ async fn every_route(world: &World, method: String, path: &str, caller: &Person)
 async fn messages(world: &World, caller: &Person, target: &Person) {
     let marks = &world.marks;
     let server = world.node();
-    let content = || framed(6, &marks.bytes("refused message", 300));
-    let mut stale = one_message(target, 6, &content());
+    let body = || single(target, 6, &marks.bytes("refused message", 300));
+    let mut stale = body();
     stale["messages"][0]["destinationRegistrationId"] = 1.into();
-    let mut extra = one_message(target, 6, &content());
+    let mut extra = body();
     extra["messages"][0]["destinationDeviceId"] = 9.into();
-    let mut twice = one_message(target, 6, &content());
+    let mut twice = body();
     let copy = twice["messages"][0].clone();
     twice["messages"].as_array_mut().unwrap().push(copy);
-    let mut kind = one_message(target, 6, &content());
+    let mut kind = body();
     kind["messages"][0]["type"] = 77.into();
-    let unframed = one_message(target, 6, marks.text("readable message").as_bytes());
-    let large = one_message(target, 6, &framed(6, &marks.bytes("large message", 300 * 1024)));
-    let mut encoded = one_message(target, 6, &content());
+    let mut unframed = body();
+    unframed["messages"][0]["content"] = base64(marks.text("readable message").as_bytes()).into();
+    let large = single(target, 6, &marks.bytes("large message", 300 * 1024));
+    let mut encoded = body();
     encoded["messages"][0]["content"] = format!("*{}", marks.text("no base64")).into();
     for body in [stale, extra, twice, kind, unframed, large, encoded] {
         world
             .ask(caller.request(server, "PUT", &target.inbox()).json(&body))
             .await;
     }
-    let body = || one_message(target, 6, &content());
     let nobody = format!("/v1/messages/{}", uuid::Uuid::from_bytes(marks.asked("unknown ACI")));
     world
         .ask(caller.request(server, "PUT", &nobody).json(&body()))

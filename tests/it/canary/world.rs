@@ -4,13 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use reqwest::RequestBuilder;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::marks::{Fate, Marks};
-use crate::support::keys::base64;
 use crate::support::socket::ByteStream;
 use crate::support::{Answer, Person, Server, Socket, hex, until, within};
 
@@ -213,39 +212,6 @@ fn connections(port: u16) -> usize {
             address.ends_with(&local) && matches!(columns.nth(1), Some("01" | "08"))
         })
         .count()
-}
-
-/// A body of the wire's form for a message of that kind: the canary is what would be encrypted.
-pub(super) fn framed(kind: u8, canary: &[u8]) -> Vec<u8> {
-    match kind {
-        // Sealed sender: a version, key material, an ephemeral key and ciphertext, all of them canary.
-        6 => [&[0x22], canary].concat(),
-        // A running session: ratchet key, counter, ciphertext, authentication code.
-        _ => {
-            let mut body = vec![0x44, 0x0a, 33, 0x05];
-            body.extend(crate::support::random::<32>());
-            body.extend([0x10, 1, 0x22]);
-            prost::encoding::encode_varint(canary.len() as u64, &mut body);
-            body.extend(canary);
-            body.extend(crate::support::random::<8>());
-            body
-        }
-    }
-}
-
-/// The wire's JSON for one message to one device.
-pub(super) fn one_message(to: &Person, kind: u8, content: &[u8]) -> Value {
-    json!({
-        "messages": [{
-            "type": kind,
-            "destinationDeviceId": to.device_id,
-            "destinationRegistrationId": to.registration_id,
-            "content": base64(content),
-        }],
-        "online": false,
-        "urgent": true,
-        "timestamp": 1_700_000_000_123_u64,
-    })
 }
 
 /// 64 hexadecimal digits, as versions and locks are written.

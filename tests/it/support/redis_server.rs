@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 use super::skip;
 
@@ -12,6 +13,8 @@ use super::skip;
 pub(crate) struct RedisServer {
     program: String,
     port: u16,
+    /// Where it writes when it is told to.
+    directory: TempDir,
     child: Option<Child>,
 }
 
@@ -34,6 +37,7 @@ impl RedisServer {
             let mut redis = Self {
                 program: program.clone(),
                 port,
+                directory: tempfile::tempdir().unwrap(),
                 child: None,
             };
             redis.start().then_some(redis)
@@ -60,6 +64,8 @@ impl RedisServer {
         let mut child = command
             .arg("--port")
             .arg(self.port.to_string())
+            .arg("--dir")
+            .arg(self.directory.path())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -94,6 +100,13 @@ impl RedisServer {
     pub(crate) async fn connection(&self) -> redis::aio::MultiplexedConnection {
         let client = redis::Client::open(self.url()).unwrap();
         client.get_multiplexed_async_connection().await.unwrap()
+    }
+
+    /// What it writes when it saves all that it stores.
+    pub(crate) async fn saved(&self) -> Vec<u8> {
+        let mut connection = self.connection().await;
+        redis::cmd("SAVE").query_async::<()>(&mut connection).await.unwrap();
+        std::fs::read(self.directory.path().join("dump.rdb")).unwrap()
     }
 
     /// Everything it stores.
