@@ -108,6 +108,11 @@ impl Authenticator {
         Ok(account.is_some_and(|account| mailbox_of(&account, who.address.device_id) == Some(who.mailbox)))
     }
 
+    /// Drops what has not been used for long. To be called every few seconds: by itself the cache drops it late.
+    pub fn tidy(&self) {
+        self.verified.run_pending_tasks();
+    }
+
     fn prove(&self, account: Option<&Account>, address: ProtocolAddress, password: &Password) -> Option<Authenticated> {
         let Some(device) = account.and_then(|account| account.device(address.device_id)) else {
             // The same work as for a wrong password, so that time does not tell whether the account exists.
@@ -164,7 +169,8 @@ fn mailbox_of(account: &Account, device_id: DeviceId) -> Option<MailboxId> {
     account.device(device_id).map(|device| device.mailbox)
 }
 
-const REMEMBERED_FOR: Duration = Duration::from_secs(600);
+/// Short, because it is in memory what a device is known by: a removed one is forgotten within a minute.
+const REMEMBERED_FOR: Duration = Duration::from_secs(45);
 
 #[cfg(test)]
 mod tests {

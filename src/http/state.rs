@@ -98,6 +98,7 @@ impl Node {
     /// Frees the memory of what is remembered for a while only. To be called now and then.
     pub fn tidy(&self) {
         self.relay.accounts.tidy();
+        self.authenticator.tidy();
         self.fetch_limit.tidy();
     }
 }

@@ -20,9 +20,9 @@ on_each_backend! {
     a_password_can_be_changed_through_a_socket_which_ends_after_the_answer
     sends_during_changes_of_the_password_are_neither_lost_nor_disordered
     a_password_that_nobody_should_have_is_refused_and_changes_nothing
-    t71_rows_tell_bucket_and_day_and_no_more
+    b6_t25_t71_rows_tell_bucket_and_day_and_no_more
     what_an_earlier_release_stored_is_sealed_and_arrives
-    there_is_no_way_back_while_envelopes_wait
+    t64_there_is_no_way_back_while_envelopes_wait
 }
 
 async fn change_password(server: &Server, person: &mut Person) -> Answer {
@@ -132,7 +132,7 @@ async fn a_password_that_nobody_should_have_is_refused_and_changes_nothing(backe
     whoami(&server, &bob).await.expect(200);
 }
 
-async fn t71_rows_tell_bucket_and_day_and_no_more(backend: Backend) {
+async fn b6_t25_t71_rows_tell_bucket_and_day_and_no_more(backend: Backend) {
     let server = Server::spawn(backend).await;
     let (alice, bob) = (Person::register(&server).await, Person::register(&server).await);
     let lengths = [1_usize, 500, 900, 1_100, 1_900, 5_000];
@@ -229,7 +229,7 @@ async fn what_an_earlier_release_stored_is_sealed_and_arrives(backend: Backend) 
     .await;
 }
 
-async fn there_is_no_way_back_while_envelopes_wait(backend: Backend) {
+async fn t64_there_is_no_way_back_while_envelopes_wait(backend: Backend) {
     let mut server = Server::spawn(backend).await;
     let (alice, bob) = (Person::register(&server).await, Person::register(&server).await);
     send(&server, &alice, &bob, b"waiting").await.expect(200);

@@ -28,13 +28,7 @@ impl Document {
             if !counts || !line.starts_with('|') {
                 continue;
             }
-            let names: BTreeSet<String> = line
-                .split('`')
-                .skip(1)
-                .step_by(2)
-                .filter(|name| is_name(name))
-                .map(str::to_owned)
-                .collect();
+            let names = names(line);
             document.named.extend(names.iter().cloned());
             let first = line.split('|').nth(1).unwrap_or_default().trim();
             for id in ids_of(first) {
@@ -58,6 +52,12 @@ impl Document {
     pub(super) fn all_named(&self) -> BTreeSet<String> {
         self.named.clone()
     }
+}
+
+/// What could be names of tests, in backticks.
+pub(super) fn names(text: &str) -> BTreeSet<String> {
+    let quoted = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+    quoted.filter(|name| is_name(name)).map(str::to_owned).collect()
 }
 
 /// The ids of a first column: `T10`, `T15, T16`, `T20 to T23`.
