@@ -297,9 +297,9 @@ mod tests {
             AUDIT_EXAMPLES,
             BLINDNESS_EXAMPLES,
         ]
-            .iter()
-            .flat_map(|text| text.lines())
-            .collect();
+        .iter()
+        .flat_map(|text| text.lines())
+        .collect();
         let commands = lines
             .iter()
             .filter_map(|line| line.strip_prefix("  ")?.split("  ").next());

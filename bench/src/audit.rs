@@ -38,7 +38,8 @@ pub(crate) async fn measure(
     command
         .args(["audit", "blindness", "--data-dir"])
         .arg(backend.dir().join("data"))
-        .stdout(Stdio::piped());
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit());
     if let Backend::Postgres { url, .. } = backend {
         command.env("BLIND_RELAY_DATABASE_URL", url);
     }

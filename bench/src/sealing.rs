@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use blind_relay::domain::{
-    Acknowledgement, Aci, Batch, Copy, Day, Delivery, Enqueued, MailboxId, PageLimit, QueueLimits, SealedEnvelope, Seq,
+    Aci, Acknowledgement, Batch, Copy, Day, Delivery, Enqueued, MailboxId, PageLimit, QueueLimits, SealedEnvelope, Seq,
 };
 use blind_relay::relay::presence::Presence;
 use blind_relay::relay::writer::Writer;
@@ -48,7 +48,12 @@ pub(crate) struct Measured {
 }
 
 /// Runs so many rounds of each kind, each of so many seconds of enqueueing.
-pub(crate) async fn measure(backend: &Backend, senders: usize, seconds: u64, rounds: usize) -> anyhow::Result<Measured> {
+pub(crate) async fn measure(
+    backend: &Backend,
+    senders: usize,
+    seconds: u64,
+    rounds: usize,
+) -> anyhow::Result<Measured> {
     let queue = Queue::open(backend, senders).await?;
     let (mut enqueue, mut drain) = ([vec![], vec![]], [vec![], vec![]]);
     for round in 0..2 * rounds {
@@ -101,7 +106,10 @@ impl Queue {
                 sqlx::raw_sql(SQLITE_UNCHECKED).execute(&mut db).await?;
                 for device in &mailboxes {
                     let insert = sqlx::query(INSERT_MAILBOX).bind(device.mailbox.0);
-                    insert.bind(device.public.as_bytes().as_slice()).execute(&mut db).await?;
+                    insert
+                        .bind(device.public.as_bytes().as_slice())
+                        .execute(&mut db)
+                        .await?;
                 }
                 db.close().await?;
                 (sqlite::open(&path, limits).await?, 1)
@@ -112,7 +120,10 @@ impl Queue {
                 sqlx::raw_sql(POSTGRES_UNCHECKED).execute(&mut db).await?;
                 for device in &mailboxes {
                     let insert = sqlx::query(INSERT_MAILBOX).bind(device.mailbox.0);
-                    insert.bind(device.public.as_bytes().as_slice()).execute(&mut db).await?;
+                    insert
+                        .bind(device.public.as_bytes().as_slice())
+                        .execute(&mut db)
+                        .await?;
                 }
                 db.close().await?;
                 (postgres::open(url, limits, 16).await?, 3)
@@ -149,7 +160,10 @@ impl Queue {
                         copies,
                         expires: Day(100_000),
                     };
-                    let outcome = self.writer.deliver(account, delivery, vec![self.envelope.clone()]).await?;
+                    let outcome = self
+                        .writer
+                        .deliver(account, delivery, vec![self.envelope.clone()])
+                        .await?;
                     ensure!(matches!(outcome, Enqueued::At(_)), "an envelope was refused");
                     count.fetch_add(1, Ordering::Relaxed);
                     // A sender that never waits would starve the writer's task.
@@ -282,7 +296,8 @@ const PAGE: PageLimit = PageLimit {
     envelopes: 256,
     bytes: 1024 * 1024,
 };
-const INSERT_MAILBOX: &str = "INSERT INTO mailboxes (id, last_seq, envelopes, bytes, queue_key) VALUES ($1, 0, 0, 0, $2)";
+const INSERT_MAILBOX: &str =
+    "INSERT INTO mailboxes (id, last_seq, envelopes, bytes, queue_key) VALUES ($1, 0, 0, 0, $2)";
 const SQLITE_UNCHECKED: &str = "PRAGMA writable_schema = ON; \
     UPDATE sqlite_master SET sql = replace(sql, 'CHECK (length(sealed) = 1024 * bucket + 264)', '') \
     WHERE name = 'envelopes'; \

@@ -248,13 +248,9 @@ impl Opener {
             return self.epochs.get(known).map(|epoch| &epoch.key);
         }
         let received = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(encapsulated).ok()?;
-        let context = setup_receiver::<ExportOnlyAead, HkdfSha256, X25519HkdfSha256>(
-            &OpModeR::Base,
-            &self.key,
-            &received,
-            INFO,
-        )
-        .ok()?;
+        let context =
+            setup_receiver::<ExportOnlyAead, HkdfSha256, X25519HkdfSha256>(&OpModeR::Base, &self.key, &received, INFO)
+                .ok()?;
         let mut epoch = EpochKey {
             encapsulated: *encapsulated,
             key: [0; 32],

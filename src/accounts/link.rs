@@ -10,7 +10,7 @@ use std::sync::Arc;
 use base64::Engine;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::auth::{DeviceSecret, Number, Password, queue_key, link_token_hash, open_link_number, seal_link_number};
+use crate::auth::{DeviceSecret, Number, Password, link_token_hash, open_link_number, queue_key, seal_link_number};
 use crate::directory::{KeysRefused, check_signed};
 use crate::domain::{
     Account, Aci, Actor, Capabilities, Clock, Device, DeviceId, DeviceLink, DeviceName, LinkOffer, LinkTokenHash,

@@ -16,8 +16,8 @@ mod username;
 mod verification;
 
 pub use account::{
-    AccessKey, Account, AttributesUpdate, Capabilities, CheckedAccount, CreatedAt, Device, DeviceName, Erased, LockUpdate,
-    Registered, Registration, UnidentifiedAccess,
+    AccessKey, Account, AttributesUpdate, Capabilities, CheckedAccount, CreatedAt, Device, DeviceName, Erased,
+    LockUpdate, Registered, Registration, UnidentifiedAccess,
 };
 pub use account_data::{
     DataChange, DataCursor, DataEntry, DataKey, DataLimits, DataPage, DataWrite, MAX_REMEMBERED_DELETIONS, Revision,

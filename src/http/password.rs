@@ -37,7 +37,11 @@ pub(super) async fn change(
         sealed_number: secret.seal_number(caller.mailbox, &number),
         verifier,
     };
-    if !node.relay.rekey(&caller.actor(), &opener, &key, Some(credential)).await? {
+    if !node
+        .relay
+        .rekey(&caller.actor(), &opener, &key, Some(credential))
+        .await?
+    {
         // Another request of this device was quicker, with another password.
         return Err(ApiError::unauthorized());
     }

@@ -22,8 +22,8 @@ use super::health::{self, Readiness};
 use super::state::AppState;
 use super::wire::calling::TimeOut;
 use super::{
-    absent, account_data, accounts, calling, certificates, devices, export, keys, mailbox, messages, multi_recipient, openapi,
-    password, profiles, provisioning, registration, remote_config, reports, socket, usernames, verification,
+    absent, account_data, accounts, calling, certificates, devices, export, keys, mailbox, messages, multi_recipient,
+    openapi, password, profiles, provisioning, registration, remote_config, reports, socket, usernames, verification,
 };
 
 /// Routes with their state.

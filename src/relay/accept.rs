@@ -159,7 +159,9 @@ impl Relay {
         Some(Copy {
             mailbox,
             key: device.queue_key,
-            sealed: sealed.inspect_err(|error| tracing::error!(%error, "a send was refused")).ok()?,
+            sealed: sealed
+                .inspect_err(|error| tracing::error!(%error, "a send was refused"))
+                .ok()?,
         })
     }
 

@@ -407,10 +407,7 @@ mod tests {
         register(&database, 1, BOB.0).await;
         let (writer, _) = start(&database);
         database.storage().accounts.close().await;
-        assert_eq!(
-            deliver(&writer, BOB, "x".into()).await,
-            Err(QueueUnavailable)
-        );
+        assert_eq!(deliver(&writer, BOB, "x".into()).await, Err(QueueUnavailable));
         let acknowledgement = Acknowledgement {
             mailbox: BOB,
             seq: Seq(1),

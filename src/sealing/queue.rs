@@ -181,7 +181,9 @@ mod tests {
         let mut opener = Opener::new(&key(1));
         let opened = opener.open(BOB.0, sealed.bucket, &sealed.row);
         assert_eq!(opened.as_deref(), Some(&b"an envelope"[..]));
-        let again = seals.seal_again(BOB, &key(2).public_key(), sealed.bucket, b"x").unwrap();
+        let again = seals
+            .seal_again(BOB, &key(2).public_key(), sealed.bucket, b"x")
+            .unwrap();
         assert_eq!(again.len(), sealed.row.len());
     }
 
@@ -228,7 +230,9 @@ mod tests {
             lock(shard).current().insert(other, Arc::clone(&agreed));
         }
         lock(shard).current().remove(&key(1).public_key());
-        lock(shard).current().insert(QueuePublicKey::from_bytes([9; 32]), agreed);
+        lock(shard)
+            .current()
+            .insert(QueuePublicKey::from_bytes([9; 32]), agreed);
         seals.epoch_key(&key(1).public_key()).unwrap();
         assert_eq!(lock(shard).current().len(), 1);
     }

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use super::StorageError;
 use super::rows::UploadRow;
 use crate::domain::{
-    Appended, Attachment, AttachmentName, Budget, Day, MAX_SEGMENTS, NewUpload, Opened, QuotaBucket, Segment, Timestamp,
-    Turn, TurnTaken, Upload, UploadTimes,
+    Appended, Attachment, AttachmentName, Budget, Day, MAX_SEGMENTS, NewUpload, Opened, QuotaBucket, Segment,
+    Timestamp, Turn, TurnTaken, Upload, UploadTimes,
 };
 
 /// Uploads and attachments. Only the bytes of a segment that [`append`](Self::append) has taken are part of anything.

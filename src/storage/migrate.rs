@@ -412,7 +412,10 @@ mod tests {
         for database in databases().await {
             database.create_empty().await;
             database.execute("CREATE TABLE accounts (id INTEGER)").await;
-            assert!(matches!(up(database.location(), &upgrade()).await, Err(OpenError::Foreign)));
+            assert!(matches!(
+                up(database.location(), &upgrade()).await,
+                Err(OpenError::Foreign)
+            ));
             assert!(database.schema().await.iter().any(|line| line.contains("accounts")));
             database.execute("DROP TABLE accounts").await;
         }

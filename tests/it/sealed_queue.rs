@@ -50,11 +50,17 @@ async fn another_password_opens_what_was_queued_and_the_old_one_nothing(backend:
     change_password(&server, &mut bob).await.expect(204);
     let after = Dump::of(&server).await;
     assert_eq!(after.rows("envelopes").len(), 5);
-    assert!(after.rows("envelopes").is_disjoint(before.rows("envelopes")), "sealed anew");
+    assert!(
+        after.rows("envelopes").is_disjoint(before.rows("envelopes")),
+        "sealed anew"
+    );
     assert_eq!(Socket::open(&server, Some(&old), &[]).await.err(), Some(403));
     let request = server.request("GET", "/v1/messages").header("authorization", &old);
     ask(request).await.expect(401);
-    assert_eq!(whoami(&server, &bob).await.expect(200).json()["number"], json!(bob.number));
+    assert_eq!(
+        whoami(&server, &bob).await.expect(200).json()["number"],
+        json!(bob.number)
+    );
     // Without a socket, too.
     assert_eq!(bob.fetch(&server).await["messages"].as_array().map(Vec::len), Some(5));
     send(&server, &alice, &bob, &[b'm', 5]).await.expect(200);
@@ -110,7 +116,11 @@ async fn sends_during_changes_of_the_password_are_neither_lost_nor_disordered(ba
     }
     let contents = bob.connect(&server).await.drain().await;
     for (sender, count) in (0..).zip(counts) {
-        let of_sender: Vec<_> = contents.iter().filter(|content| content[0] == sender).cloned().collect();
+        let of_sender: Vec<_> = contents
+            .iter()
+            .filter(|content| content[0] == sender)
+            .cloned()
+            .collect();
         let expected: Vec<_> = (0..count)
             .map(|n| Bytes::from([&[sender][..], &n.to_be_bytes()].concat()))
             .collect();
@@ -121,14 +131,22 @@ async fn sends_during_changes_of_the_password_are_neither_lost_nor_disordered(ba
 async fn a_password_that_nobody_should_have_is_refused_and_changes_nothing(backend: Backend) {
     let server = Server::spawn(backend).await;
     let bob = Person::register(&server).await;
-    for password in [json!("seven77"), json!("x".repeat(257)), json!(""), json!(7), json!(null)] {
+    for password in [
+        json!("seven77"),
+        json!("x".repeat(257)),
+        json!(""),
+        json!(7),
+        json!(null),
+    ] {
         let request = bob.request(&server, "PUT", "/v1/devices/password");
         let answer = ask(request.json(&json!({ "password": password }))).await;
         assert!([400, 422].contains(&answer.status), "{password}: {}", answer.status);
     }
     let stranger = server.request("PUT", "/v1/devices/password");
     let stranger = stranger.header("authorization", basic(&bob.user(), "not the password"));
-    ask(stranger.json(&json!({ "password": "a good password" }))).await.expect(401);
+    ask(stranger.json(&json!({ "password": "a good password" })))
+        .await
+        .expect(401);
     whoami(&server, &bob).await.expect(200);
 }
 
@@ -188,7 +206,10 @@ async fn as_before(server: &mut Server) {
             let mut db = SqliteConnection::connect(&url).await.unwrap();
             let fill = sqlx::query(FILL_SQLITE).bind(envelope).execute(&mut db).await;
             assert_eq!(fill.unwrap().rows_affected(), 700);
-            sqlx::query("UPDATE mailboxes SET last_seq = 700").execute(&mut db).await.unwrap();
+            sqlx::query("UPDATE mailboxes SET last_seq = 700")
+                .execute(&mut db)
+                .await
+                .unwrap();
             db.close().await.unwrap();
         }
     }
@@ -205,7 +226,11 @@ async fn what_an_earlier_release_stored_is_sealed_and_arrives(backend: Backend) 
     let bob = Person::register(&server).await;
     as_before(&mut server).await;
     let server = server.restart();
-    assert!(server.log().contains("sealing what earlier releases stored"), "{}", server.log());
+    assert!(
+        server.log().contains("sealing what earlier releases stored"),
+        "{}",
+        server.log()
+    );
     let dump = Dump::of(&server).await;
     assert!(!dump.0.contains_key("envelopes_unsealed"));
     assert_eq!(dump.rows("envelopes").len(), 700);

@@ -2,7 +2,9 @@
 
 use super::build::Api;
 use crate::http::devices::WaitQuery;
-use crate::http::wire::devices::{CapabilitiesIn, DeviceLimitOut, DeviceOut, DevicesOut, LinkCodeOut, LinkIn, LinkOut, PasswordIn};
+use crate::http::wire::devices::{
+    CapabilitiesIn, DeviceLimitOut, DeviceOut, DevicesOut, LinkCodeOut, LinkIn, LinkOut, PasswordIn,
+};
 use crate::http::wire::forms::{DeviceIdText, LinkTokenIdText, ProvisioningAddressText};
 use crate::http::wire::provisioning::ProvisioningIn;
 
@@ -48,7 +50,10 @@ pub(super) fn describe(api: &mut Api) {
         "Gives the calling device another password",
     )
     .takes::<PasswordIn>()
-    .done(204, "The old one is not accepted any more, and connections opened with it end")
+    .done(
+        204,
+        "The old one is not accepted any more, and connections opened with it end",
+    )
     .refuses(422, &["password"]);
 
     api.route("delete", "/v1/devices/{id}", "Removes a device, its keys and its queue")

@@ -89,7 +89,9 @@ impl Delivery {
                 Read::Mailbox(Ok(Some(head))) => {
                     self.session = Some(Session::new(node.sockets.session, head, Instant::now()));
                 }
-                Read::Mailbox(Ok(None)) | Read::Page(Ok(Page::OtherKey)) => return Some(End::Dismissed(Dismissal::CredentialsDead)),
+                Read::Mailbox(Ok(None)) | Read::Page(Ok(Page::OtherKey)) => {
+                    return Some(End::Dismissed(Dismissal::CredentialsDead));
+                }
                 // The client comes again; meanwhile storage may recover.
                 Read::Mailbox(Err(error)) => {
                     tracing::error!(cause = error.log_safe_cause(), "a session could not begin");

@@ -8,8 +8,9 @@ use super::fixtures::{
     signed_keys, start_over,
 };
 use crate::domain::{
-    Account, AttributesUpdate, Capabilities, Day, DeviceId, DeviceName, Erased, IdentityKind, KeyUpload, LockUpdate, MailboxId,
-    NumberHash, QueueLimits, Registered, Registration, SecretVerifier, ServiceId, Timestamp, UnidentifiedAccess,
+    Account, AttributesUpdate, Capabilities, Day, DeviceId, DeviceName, Erased, IdentityKind, KeyUpload, LockUpdate,
+    MailboxId, NumberHash, QueueLimits, Registered, Registration, SecretVerifier, ServiceId, Timestamp,
+    UnidentifiedAccess,
 };
 use crate::storage::AccountStore;
 use crate::storage::testing::{ROOMY, TestDatabase};

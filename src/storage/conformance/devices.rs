@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fixtures::{
-    aci, actor, add_second_device, device_link, ec_key, linked, linked_actor, offer, register, registration, sealed_copy,
-    signed_keys, start_over,
+    aci, actor, add_second_device, device_link, ec_key, linked, linked_actor, offer, register, registration,
+    sealed_copy, signed_keys, start_over,
 };
 use crate::domain::{
     Account, Actor, Batch, Capabilities, Day, Delivery, DeviceId, DeviceLink, DeviceName, Enqueued, IdentityKind,

@@ -7,8 +7,8 @@ use keys_schema::{
 use uuid::Uuid;
 
 use crate::domain::{
-    Account, Actor, Capabilities, Copy, CreatedAt, Day, Device, DeviceId, DeviceLink, DeviceName, LinkOffer, LinkTokenHash,
-    Linked, MailboxId, NumberHash, ProtocolAddress, Registered, Registration, RegistrationId, Sealed,
+    Account, Actor, Capabilities, Copy, CreatedAt, Day, Device, DeviceId, DeviceLink, DeviceName, LinkOffer,
+    LinkTokenHash, Linked, MailboxId, NumberHash, ProtocolAddress, Registered, Registration, RegistrationId, Sealed,
     SealedEnvelope, SecretVerifier, ServiceId, SignedKeys, Stored, Timestamp, UnidentifiedAccess,
 };
 use crate::storage::testing::TestDatabase;

@@ -153,11 +153,7 @@ pub(crate) async fn nothing_is_lost_to_a_concurrent_drain(database: &TestDatabas
     let total = i64::from(SENDERS) * i64::from(BATCHES) * i64::try_from(PER_BATCH).unwrap();
     assert_eq!(numbers(&seen), (1..=total).collect::<Vec<_>>());
     for sender in 0..SENDERS {
-        let of_sender: Vec<_> = seen
-            .iter()
-            .map(text)
-            .filter(|content| content[0] == sender)
-            .collect();
+        let of_sender: Vec<_> = seen.iter().map(text).filter(|content| content[0] == sender).collect();
         assert!(of_sender.is_sorted(), "one sender's envelopes stay in order");
         assert_eq!(of_sender.len(), usize::from(BATCHES) * PER_BATCH);
     }
@@ -521,11 +517,18 @@ pub(crate) async fn another_key_seals_anew_what_is_queued(database: &TestDatabas
         assert!(after.sealed.row == expected && after.sealed.bucket == before.sealed.bucket);
     }
     let rows = |stored: Vec<Stored>| stored.into_iter().map(|stored| stored.sealed.row).collect::<Vec<_>>();
-    assert!(rows(pending(&queue, bob).await) == rows(of_bob), "others' rows are left alone");
+    assert!(
+        rows(pending(&queue, bob).await) == rows(of_bob),
+        "others' rows are left alone"
+    );
     let mailbox = queue.mailbox(alice).await.unwrap().unwrap();
     assert_eq!((mailbox.last, mailbox.key), (Seq(602), queue_key(MailboxId(5))));
     assert!(mailbox.interim.is_none());
-    let account = database.storage().accounts.find(&ServiceId::Aci(actor(1, 0).address.aci)).await;
+    let account = database
+        .storage()
+        .accounts
+        .find(&ServiceId::Aci(actor(1, 0).address.aci))
+        .await;
     assert_eq!(account.unwrap().unwrap().devices[0].queue_key, queue_key(MailboxId(5)));
     // Who still seals to the old key is told, and stores nothing.
     assert_eq!(send(&queue, &[bob, alice], "late").await, Enqueued::OtherKey);
@@ -566,11 +569,20 @@ pub(crate) async fn another_password_and_key_are_one_change(database: &TestDatab
         credential: Some(credential.clone()),
     };
     let device = async || {
-        let account = database.storage().accounts.find(&ServiceId::Aci(actor(1, 0).address.aci)).await;
+        let account = database
+            .storage()
+            .accounts
+            .find(&ServiceId::Aci(actor(1, 0).address.aci))
+            .await;
         account.unwrap().unwrap().devices.remove(0)
     };
     let before = device().await;
-    assert!(!queue.rekey(&actor(1, alice.0), &rekey(queue_key(MailboxId(6)))).await.unwrap());
+    assert!(
+        !queue
+            .rekey(&actor(1, alice.0), &rekey(queue_key(MailboxId(6))))
+            .await
+            .unwrap()
+    );
     assert!(device().await.credential == before.credential);
     assert!(queue.rekey(&actor(1, alice.0), &rekey(queue_key(alice))).await.unwrap());
     let after = device().await;
@@ -601,7 +613,10 @@ pub(crate) async fn no_envelope_is_left_to_an_old_key_under_fire(database: &Test
     assert!(queue.rekey(&actor(1, alice.0), &rekey).await.unwrap());
     let mut accepted = 0;
     for sender in senders {
-        accepted += tokio::time::timeout(Duration::from_secs(30), sender).await.unwrap().unwrap();
+        accepted += tokio::time::timeout(Duration::from_secs(30), sender)
+            .await
+            .unwrap()
+            .unwrap();
     }
     let stored = pending(&queue, alice).await;
     assert_eq!(stored.len(), accepted);
@@ -613,7 +628,10 @@ pub(crate) async fn who_registers_anew_brings_a_key(database: &TestDatabase) {
     let (queue, alice, _) = queue(database).await;
     start_over(&*database.storage().accounts, registration(1, 77)).await;
     assert!(queue.mailbox(alice).await.unwrap().is_none());
-    assert_eq!(queue.mailbox(MailboxId(77)).await.unwrap().unwrap().key, queue_key(MailboxId(77)));
+    assert_eq!(
+        queue.mailbox(MailboxId(77)).await.unwrap().unwrap().key,
+        queue_key(MailboxId(77))
+    );
 }
 
 pub(crate) async fn deleting_an_account_under_fire_leaves_nothing(database: &TestDatabase) {

@@ -47,12 +47,16 @@ pub(super) async fn seal_what_was_stored(link: &mut Link, upgrade: &Upgrade) -> 
     if keyless.is_empty() && total == 0 {
         return Ok(());
     }
-    let pinned: Option<Vec<u8>> =
-        with!(connection, |db| sqlx::query_scalar(PINNED_PEPPER).fetch_optional(db).await).map_err(refused)?;
+    let pinned: Option<Vec<u8>> = with!(connection, |db| sqlx::query_scalar(PINNED_PEPPER)
+        .fetch_optional(db)
+        .await)
+    .map_err(refused)?;
     if pinned.is_some_and(|pinned| pinned != upgrade.pepper_check) {
         return Err(OpenError::OtherPepper);
     }
-    give_keys(connection, keyless, &upgrade.interim).await.map_err(refused)?;
+    give_keys(connection, keyless, &upgrade.interim)
+        .await
+        .map_err(refused)?;
     if total > 0 {
         tracing::info!(envelopes = total, "sealing what earlier releases stored");
         let sealed = seal_all(connection, total).await.map_err(refused)?;

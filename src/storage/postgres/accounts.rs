@@ -12,9 +12,9 @@ use sqlx::{PgConnection, Postgres};
 use super::keys::publish;
 use super::{Database, retrying};
 use crate::domain::{
-    Account, Aci, Actor, AttributesUpdate, Avatar, Day, Device, Erased, IdentityKind, KeyUpload, LockUpdate, MAX_ATTEMPTS,
-    MailboxId, NumberHash, Pni, ProtocolAddress, Registered, Registration, SecretVerifier, ServiceId, SessionKey,
-    SignedKeys, Timestamp, VerificationSession,
+    Account, Aci, Actor, AttributesUpdate, Avatar, Day, Device, Erased, IdentityKind, KeyUpload, LockUpdate,
+    MAX_ATTEMPTS, MailboxId, NumberHash, Pni, ProtocolAddress, Registered, Registration, SecretVerifier, ServiceId,
+    SessionKey, SignedKeys, Timestamp, VerificationSession,
 };
 use crate::storage::rows::{self, CheckedRow, SessionRow};
 use crate::storage::{AccountStore, StorageError};
@@ -436,12 +436,15 @@ const RESTART_ACCOUNT: &str = "UPDATE accounts SET aci_identity = $2, pni_identi
         unrestricted = $5, discoverable = $6, recovery_salt = $7, recovery_hash = $8, lock_salt = $9, lock_hash = $10 \
     WHERE aci = $1";
 const DELETE_PROFILES: &str = "DELETE FROM profiles WHERE aci = $1 RETURNING avatar";
-const INSERT_MAILBOX: &str = "INSERT INTO mailboxes (id, last_seq, envelopes, bytes, queue_key) VALUES ($1, 0, 0, 0, $2)";
+const INSERT_MAILBOX: &str =
+    "INSERT INTO mailboxes (id, last_seq, envelopes, bytes, queue_key) VALUES ($1, 0, 0, 0, $2)";
 const INSERT_DEVICE: &str = "INSERT INTO devices (aci, device_id, mailbox, registration_id, pni_registration_id, name, \
         credential_salt, credential_hash, sealed_number, fetches_messages, capabilities, last_seen, created_at) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
-const FIND_BY_ACI: &str = "SELECT * FROM accounts JOIN devices USING (aci) JOIN mailboxes ON id = mailbox WHERE aci = $1 ORDER BY device_id";
-const FIND_BY_PNI: &str = "SELECT * FROM accounts JOIN devices USING (aci) JOIN mailboxes ON id = mailbox WHERE pni = $1 ORDER BY device_id";
+const FIND_BY_ACI: &str =
+    "SELECT * FROM accounts JOIN devices USING (aci) JOIN mailboxes ON id = mailbox WHERE aci = $1 ORDER BY device_id";
+const FIND_BY_PNI: &str =
+    "SELECT * FROM accounts JOIN devices USING (aci) JOIN mailboxes ON id = mailbox WHERE pni = $1 ORDER BY device_id";
 const FIND_ALL: &str = "SELECT * FROM accounts JOIN devices USING (aci) JOIN mailboxes ON id = mailbox \
     WHERE aci = ANY($1) OR pni = ANY($2) ORDER BY aci, device_id";
 const UPDATE_DEVICE: &str = "UPDATE devices SET name = $4, fetches_messages = $5, capabilities = $6 \

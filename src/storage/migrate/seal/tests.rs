@@ -60,8 +60,18 @@ async fn what_was_stored_is_sealed_and_nothing_is_lost() {
             }
         }
         // Up to 1212 bytes fit into the first bucket.
-        assert_eq!(database.number("SELECT CAST(sum(bytes) AS BIGINT) FROM mailboxes").await, 2400 * 1024);
-        assert_eq!(database.number("SELECT CAST(sum(envelopes) AS BIGINT) FROM mailboxes").await, 2400);
+        assert_eq!(
+            database
+                .number("SELECT CAST(sum(bytes) AS BIGINT) FROM mailboxes")
+                .await,
+            2400 * 1024
+        );
+        assert_eq!(
+            database
+                .number("SELECT CAST(sum(envelopes) AS BIGINT) FROM mailboxes")
+                .await,
+            2400
+        );
     }
 }
 
@@ -73,7 +83,10 @@ async fn another_pepper_is_refused_before_anything_is_lost() {
             pepper_check: [8; 32],
             ..upgrade()
         };
-        assert!(matches!(up(database.location(), &other).await, Err(OpenError::OtherPepper)));
+        assert!(matches!(
+            up(database.location(), &other).await,
+            Err(OpenError::OtherPepper)
+        ));
         assert_eq!(database.number("SELECT count(*) FROM envelopes_unsealed").await, 2400);
         up(database.location(), &upgrade()).await.unwrap();
         database.reopen().await;
@@ -85,7 +98,9 @@ async fn another_pepper_is_refused_before_anything_is_lost() {
 async fn t64_an_upgrade_that_ended_in_the_middle_goes_on() {
     for mut database in before().await {
         // Takes the first of the two steps, gives keys, seals one page, and is gone.
-        let mut link = Link::open(database.location(), super::super::Access::Change).await.unwrap();
+        let mut link = Link::open(database.location(), super::super::Access::Change)
+            .await
+            .unwrap();
         let step = &link.steps[6];
         let migration = super::super::migration(step, sqlx::migrate::MigrationType::ReversibleUp);
         let applied = link.connection.migrate().apply(super::super::TABLE, &migration).await;
@@ -98,8 +113,16 @@ async fn t64_an_upgrade_that_ended_in_the_middle_goes_on() {
         up(database.location(), &upgrade()).await.unwrap();
         database.reopen().await;
         assert_eq!(database.number("SELECT count(*) FROM envelopes").await, 2400);
-        let first = database.storage().queue.pending(MAILBOXES[0], Seq::START, EVERYTHING).await.unwrap();
-        assert!(first[0].sealed.row.iter().all(|byte| *byte == 0), "what was sealed is not sealed again");
+        let first = database
+            .storage()
+            .queue
+            .pending(MAILBOXES[0], Seq::START, EVERYTHING)
+            .await
+            .unwrap();
+        assert!(
+            first[0].sealed.row.iter().all(|byte| *byte == 0),
+            "what was sealed is not sealed again"
+        );
     }
 }
 
@@ -115,7 +138,10 @@ async fn t64_there_is_no_way_back_while_envelopes_are_sealed() {
         database.execute("DELETE FROM envelopes").await;
         database.close().await;
         down(database.location()).await.unwrap();
-        assert_eq!(down(database.location()).await.unwrap().map(|step| step.version), Some(7));
+        assert_eq!(
+            down(database.location()).await.unwrap().map(|step| step.version),
+            Some(7)
+        );
     }
 }
 
