@@ -203,16 +203,16 @@ impl Queue {
                         let page = self.storage.queue.pending(mailbox, after, PAGE).await?;
                         let Some(last) = page.last() else { break };
                         after = last.seq;
+                        count.fetch_add(page.len() as u64, Ordering::Relaxed);
                         let mut acknowledgements = Vec::with_capacity(page.len());
-                        for stored in &page {
+                        for stored in page {
                             if sealed {
-                                let opened = opener.open(mailbox.0, stored.sealed.bucket, &stored.sealed.row);
+                                let opened = opener.open(mailbox.0, stored.sealed.bucket, stored.sealed.row);
                                 ensure!(opened.as_deref() == Some(&*self.envelope), "a row did not open");
                             }
                             let seq = stored.seq;
                             acknowledgements.push(Acknowledgement { mailbox, seq });
                         }
-                        count.fetch_add(page.len() as u64, Ordering::Relaxed);
                         let account = Aci::new(Uuid::from_u128(reader as u128));
                         self.writer.acknowledge_durably(account, acknowledgements).await?;
                     }
@@ -299,7 +299,7 @@ const PAGE: PageLimit = PageLimit {
 const INSERT_MAILBOX: &str =
     "INSERT INTO mailboxes (id, last_seq, envelopes, bytes, queue_key) VALUES ($1, 0, 0, 0, $2)";
 const SQLITE_UNCHECKED: &str = "PRAGMA writable_schema = ON; \
-    UPDATE sqlite_master SET sql = replace(sql, 'CHECK (length(sealed) = 1024 * bucket + 264)', '') \
+    UPDATE sqlite_master SET sql = replace(sql, 'CHECK (length(sealed) = 1024 * bucket + 252)', '') \
     WHERE name = 'envelopes'; \
     PRAGMA writable_schema = RESET;";
 const POSTGRES_UNCHECKED: &str = "ALTER TABLE envelopes DROP CONSTRAINT envelopes_check";

@@ -9,21 +9,24 @@
 //! - Once per device and *epoch* of a node: HPKE (RFC 9180) in base mode with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256
 //!   and no AEAD, to the device's public queue key, with the info `blind-relay sealed queue v1`. The exported secret of
 //!   32 bytes for the context `row key` is the *epoch key*. Only its encapsulation `enc` can be stored.
-//! - Per row: `enc (32) ‖ nonce (24) ‖ ciphertext ‖ tag (16)` with XChaCha20-Poly1305 under the epoch key. Nonces are
-//!   random: 192 bits are enough for any number of rows of an epoch. Authenticated with it: the mailbox (8 bytes) and the
-//!   bucket (2 bytes), big-endian.
+//! - Per row: `enc (32) ‖ nonce (12) ‖ ciphertext ‖ tag (16)` with AES-256-GCM under the epoch key. Nonces are random, and an
+//!   epoch key seals [`EpochKey::MAX_ROWS`] rows at most: that two of them have one nonce happens with a probability below
+//!   2^-56. Authenticated with it: the mailbox (8 bytes) and the bucket (2 bytes), big-endian.
 //! - The plaintext: length of the envelope (4 bytes, big-endian), the envelope, zeros up to [`Bucket::padded_len`].
 //!   The length of a row therefore tells its bucket and no more.
 //!
 //! Nothing in a row tells its version: it is the bucket's number, of which a later version takes others.
 
-use chacha20poly1305::aead::AeadInOut;
-use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use aes_gcm::aead::AeadInOut;
+use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
+use bytes::{Bytes, BytesMut};
 use hpke::aead::ExportOnlyAead;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable, setup_receiver, setup_sender_with_rng};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::DecodeError;
 use crate::given::Given;
@@ -141,9 +144,14 @@ pub struct EpochKey {
     #[zeroize(skip)]
     encapsulated: [u8; ENCAPSULATED],
     key: [u8; 32],
+    #[zeroize(skip)]
+    rows: AtomicU32,
 }
 
 impl EpochKey {
+    /// How many rows it seals.
+    pub const MAX_ROWS: u32 = 1 << 20;
+
     /// A new one, from 32 random bytes that are never used again.
     ///
     /// # Errors
@@ -168,13 +176,25 @@ impl EpochKey {
         Ok(Self {
             encapsulated: encapsulated.to_bytes().into(),
             key,
+            rows: AtomicU32::new(0),
         })
     }
 
-    /// A row with this envelope for this mailbox, with a nonce that is never used again. `None` if the envelope does not
-    /// fit into the bucket.
+    /// Whether it has sealed as many rows as it may.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.rows.load(Ordering::Relaxed) >= Self::MAX_ROWS
+    }
+
+    /// A row with this envelope for this mailbox, with a random nonce. `None` if the envelope does not fit into the bucket, or
+    /// the key is spent.
     #[must_use]
     pub fn seal(&self, mailbox: i64, bucket: Bucket, nonce: &[u8; NONCE], envelope: &[u8]) -> Option<Vec<u8>> {
+        if self.rows.fetch_add(1, Ordering::Relaxed) >= Self::MAX_ROWS {
+            // Keeps the count from ever coming round.
+            self.rows.store(Self::MAX_ROWS, Ordering::Relaxed);
+            return None;
+        }
         let length = u32::try_from(envelope.len()).ok()?;
         let padding = bucket.padded_len().checked_sub(LENGTH + envelope.len())?;
         let mut row = Vec::with_capacity(bucket.sealed_len());
@@ -185,11 +205,11 @@ impl EpochKey {
         row.resize(row.len() + padding, 0);
         let tag = cipher(&self.key)
             .encrypt_inout_detached(
-                &XNonce::from(*nonce),
+                &Nonce::from(*nonce),
                 &bound_to(mailbox, bucket),
                 (&mut row[ENCAPSULATED + NONCE..]).into(),
             )
-            .expect("XChaCha20-Poly1305 only refuses messages of 256 GiB and more");
+            .expect("AES-GCM only refuses messages of 64 GiB and more");
         row.extend_from_slice(&tag);
         Some(row)
     }
@@ -220,26 +240,28 @@ impl Opener {
         &self.public
     }
 
-    /// The envelope in a row, or `None` if it was not sealed to this key, for this mailbox and in this bucket.
-    pub fn open(&mut self, mailbox: i64, bucket: Bucket, row: &[u8]) -> Option<Vec<u8>> {
+    /// The envelope in a row, or `None` if it was not sealed to this key, for this mailbox and in this bucket. Opened in
+    /// place where the row is nobody else's.
+    pub fn open(&mut self, mailbox: i64, bucket: Bucket, row: Bytes) -> Option<Bytes> {
         if row.len() != bucket.sealed_len() {
             return None;
         }
-        let (encapsulated, rest) = row.split_first_chunk::<ENCAPSULATED>()?;
-        let (nonce, rest) = rest.split_first_chunk::<NONCE>()?;
-        let (ciphertext, tag) = rest.split_last_chunk::<TAG>()?;
-        let mut padded = Zeroizing::new(ciphertext.to_vec());
+        let mut row = BytesMut::from(row);
+        let (encapsulated, rest) = row.split_first_chunk_mut::<ENCAPSULATED>()?;
+        let (nonce, rest) = rest.split_first_chunk_mut::<NONCE>()?;
+        let (padded, tag) = rest.split_last_chunk_mut::<TAG>()?;
         cipher(self.epoch(encapsulated)?)
             .decrypt_inout_detached(
-                &XNonce::from(*nonce),
+                &Nonce::from(*nonce),
                 &bound_to(mailbox, bucket),
-                padded.as_mut_slice().into(),
+                (&mut *padded).into(),
                 &(*tag).into(),
             )
             .ok()?;
-        let (length, envelope) = padded.split_first_chunk::<LENGTH>()?;
-        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-        Some(envelope.get(..length)?.to_vec())
+        let length = usize::try_from(u32::from_be_bytes(*padded.first_chunk::<LENGTH>()?)).ok()?;
+        let begin = ENCAPSULATED + NONCE + LENGTH;
+        let end = begin.checked_add(length).filter(|end| *end <= row.len() - TAG)?;
+        Some(row.freeze().slice(begin..end))
     }
 
     /// The epoch key behind an encapsulation: one of the latest, or agreed anew.
@@ -254,6 +276,7 @@ impl Opener {
         let mut epoch = EpochKey {
             encapsulated: *encapsulated,
             key: [0; 32],
+            rows: AtomicU32::new(EpochKey::MAX_ROWS),
         };
         context.export(ROW_KEY, &mut epoch.key).ok()?;
         if self.epochs.len() >= EPOCHS {
@@ -269,8 +292,8 @@ opaque_debug!(QueuePublicKey, QueueKey, EpochKey, Opener);
 type PrivateKey = <X25519HkdfSha256 as Kem>::PrivateKey;
 type PublicKey = <X25519HkdfSha256 as Kem>::PublicKey;
 
-fn cipher(key: &[u8; 32]) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new(&(*key).into())
+fn cipher(key: &[u8; 32]) -> Aes256Gcm {
+    Aes256Gcm::new(&(*key).into())
 }
 
 fn bound_to(mailbox: i64, bucket: Bucket) -> [u8; 10] {
@@ -281,7 +304,7 @@ fn bound_to(mailbox: i64, bucket: Bucket) -> [u8; 10] {
 }
 
 const ENCAPSULATED: usize = 32;
-const NONCE: usize = 24;
+const NONCE: usize = 12;
 const TAG: usize = 16;
 const LENGTH: usize = 4;
 /// A page of a queue was mostly sealed by few nodes within few epochs.

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: AGPL-3.0-only
 """Makes sealed-queue.json: rows of the sealed queue by another implementation than ours.
 
-Needs pyhpke and pynacl. Usage: python3 sealed_queue.py > sealed-queue.json
+Needs pyhpke, cryptography and pynacl. Usage: python3 sealed_queue.py > sealed-queue.json
 The format is described in ../src/sealed_queue.rs. Everything is derived from counters, so each run makes the same file.
 """
 
@@ -11,7 +11,7 @@ import hmac
 import json
 import struct
 
-from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt as xchacha
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from nacl.bindings import crypto_scalarmult_base
 from pyhpke import AEADId, CipherSuite, KDFId, KEMId, KEMKeyPair
 
@@ -35,7 +35,7 @@ def row(private, ephemeral, nonce, mailbox, kib, envelope):
     key = context.export(b"row key", 32)
     padded = struct.pack(">I", len(envelope)) + envelope
     padded += bytes(kib * 1024 + ROOM - len(padded))
-    return encapsulated + nonce + xchacha(padded, struct.pack(">qH", mailbox, kib), nonce, key)
+    return encapsulated + nonce + AESGCM(key).encrypt(nonce, padded, struct.pack(">qH", mailbox, kib))
 
 
 def cases():
@@ -46,7 +46,7 @@ def cases():
         password, salt = passwords[index % 3], draw("salt")[:16]
         private = hkdf(password, salt, b"blind-relay queue key v1")
         mailbox = [1, -1, 2**63 - 1, -(2**63), 42, 0][index]
-        nonce, ephemeral = draw("nonce")[:24], draw("ephemeral")
+        nonce, ephemeral = draw("nonce")[:12], draw("ephemeral")
         envelope = bytes((7 * n + index) % 256 for n in range(length))
         sealed = row(private, ephemeral, nonce, mailbox, kib, envelope)
         yield {

@@ -24,7 +24,7 @@ CREATE TABLE envelopes (
     -- The size to which it was padded, in KiB: 1, 2, 4, 8, 16, 32, 64, 96, 128, 192, … Written by the server.
     bucket INTEGER NOT NULL,
     -- The envelope, padded and sealed by the server to the mailbox's queue_key. Deleted on ack.
-    sealed BLOB NOT NULL CHECK (length(sealed) = 1024 * bucket + 264),
+    sealed BLOB NOT NULL CHECK (length(sealed) = 1024 * bucket + 252),
     -- The first day on which it may be dropped. Written by the server.
     expires INTEGER NOT NULL
 ) STRICT;

@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use keys_schema::sealed_queue::{Opener, QueueKey, QueuePublicKey};
 
 use crate::domain::{Actor, MailboxId, NewCredential, PageLimit, Queued, Rekey, SealedEnvelope, Seq};
@@ -26,8 +27,8 @@ impl QueueOpener {
         *self.lock().public_key()
     }
 
-    fn open(&self, mailbox: MailboxId, sealed: &SealedEnvelope) -> Option<Vec<u8>> {
-        self.lock().open(mailbox.0, sealed.bucket, &sealed.row)
+    fn open(&self, mailbox: MailboxId, sealed: SealedEnvelope) -> Option<Bytes> {
+        self.lock().open(mailbox.0, sealed.bucket, sealed.row)
     }
 
     fn lock(&self) -> MutexGuard<'_, Opener> {
@@ -79,7 +80,7 @@ impl Relay {
         credential: Option<NewCredential>,
     ) -> Result<bool, StorageError> {
         let reseal = |sealed: &SealedEnvelope| {
-            let envelope = old.open(by.mailbox, sealed)?;
+            let envelope = old.open(by.mailbox, sealed.clone())?;
             self.seals.seal_again(by.mailbox, new, sealed.bucket, &envelope).ok()
         };
         let rekey = Rekey {
@@ -109,7 +110,7 @@ impl Relay {
             let opened = stored.into_iter().filter_map(|stored| {
                 Some(Queued {
                     seq: stored.seq,
-                    content: opener.open(mailbox, &stored.sealed)?.into(),
+                    content: opener.open(mailbox, stored.sealed)?,
                 })
             });
             let opened: Vec<_> = opened.collect();

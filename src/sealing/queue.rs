@@ -80,7 +80,7 @@ impl QueueSeals {
     fn epoch_key(&self, to: &QueuePublicKey) -> Result<Arc<EpochKey>, Unsealable> {
         // The bytes of a public key are spread evenly.
         let shard = &self.shards[usize::from(to.as_bytes()[0]) % SHARDS];
-        if let Some(known) = lock(shard).current().get(to) {
+        if let Some(known) = lock(shard).current().get(to).filter(|known| !known.is_spent()) {
             return Ok(Arc::clone(known));
         }
         // Outside the lock: agreeing takes as long as sealing a hundred envelopes. Of two that agree at once both are good.
@@ -179,7 +179,7 @@ mod tests {
         let seals = QueueSeals::default();
         let sealed = seal(&seals, 1);
         let mut opener = Opener::new(&key(1));
-        let opened = opener.open(BOB.0, sealed.bucket, &sealed.row);
+        let opened = opener.open(BOB.0, sealed.bucket, sealed.row.clone());
         assert_eq!(opened.as_deref(), Some(&b"an envelope"[..]));
         let again = seals
             .seal_again(BOB, &key(2).public_key(), sealed.bucket, b"x")

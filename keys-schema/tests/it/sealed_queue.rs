@@ -1,5 +1,6 @@
 //! Rows of the sealed queue that another implementation made, and what of a row may not be changed.
 
+use bytes::Bytes;
 use keys_schema::sealed_queue::{Bucket, EpochKey, Opener, QueueKey, QueuePublicKey};
 use serde_json::Value;
 
@@ -21,8 +22,8 @@ fn every_row_of_the_other_implementation_opens() {
         let envelope: Vec<u8> = (0..length)
             .map(|n| u8::try_from((7 * n + first) % 256).unwrap())
             .collect();
-        let opened = Opener::new(&key).open(mailbox, bucket, &hex(&case["row"]));
-        assert_eq!(opened, Some(envelope));
+        let opened = Opener::new(&key).open(mailbox, bucket, hex(&case["row"]).into());
+        assert_eq!(opened, Some(envelope.into()));
     }
 }
 
@@ -30,13 +31,13 @@ fn every_row_of_the_other_implementation_opens() {
 fn a_row_opens_with_its_key_its_mailbox_and_its_bucket_only() {
     let (key, bucket) = (key(1), Bucket::from_kib(1).unwrap());
     let epoch = EpochKey::new(&key.public_key(), &[2; 32]).unwrap();
-    let row = epoch.seal(5, bucket, &[3; 24], b"an envelope").unwrap();
-    let open = |key: &QueueKey, mailbox, row: &[u8]| Opener::new(key).open(mailbox, bucket, row);
+    let row = epoch.seal(5, bucket, &[3; 12], b"an envelope").unwrap();
+    let open = |key: &QueueKey, mailbox, row: &[u8]| Opener::new(key).open(mailbox, bucket, Bytes::copy_from_slice(row));
     assert_eq!(open(&key, 5, &row).as_deref(), Some(&b"an envelope"[..]));
     assert_eq!(open(&self::key(2), 5, &row), None);
     assert_eq!(open(&key, 6, &row), None);
     assert_eq!(open(&key, 5, &row[1..]), None);
-    for at in (0..row.len()).step_by(31).chain([31, 32, 55, 56, row.len() - 1]) {
+    for at in (0..row.len()).step_by(31).chain([31, 32, 43, 44, row.len() - 1]) {
         let mut changed = row.clone();
         changed[at] ^= 1;
         assert_eq!(open(&key, 5, &changed), None, "byte {at}");
@@ -44,7 +45,7 @@ fn a_row_opens_with_its_key_its_mailbox_and_its_bucket_only() {
     let larger = Bucket::from_kib(2).unwrap();
     let mut longer = row.clone();
     longer.resize(larger.sealed_len(), 0);
-    assert_eq!(Opener::new(&key).open(5, larger, &longer), None);
+    assert_eq!(Opener::new(&key).open(5, larger, longer.into()), None);
 }
 
 #[test]
@@ -53,10 +54,10 @@ fn rows_of_many_epochs_open_in_any_order() {
     let mut opener = Opener::new(&key);
     let row = |epoch: u8, n: u8| {
         let epoch = EpochKey::new(&key.public_key(), &[epoch; 32]).unwrap();
-        epoch.seal(5, bucket, &[n; 24], &[n]).unwrap()
+        Bytes::from(epoch.seal(5, bucket, &[n; 12], &[n]).unwrap())
     };
     for n in 0..100_u8 {
-        assert_eq!(opener.open(5, bucket, &row(n.wrapping_mul(37) % 40, n)), Some(vec![n]));
+        assert_eq!(opener.open(5, bucket, row(n.wrapping_mul(37) % 40, n)), Some(vec![n].into()));
     }
 }
 
@@ -67,9 +68,9 @@ fn a_row_tells_its_bucket_and_no_more() {
     for (kib, most) in [(1, 1024), (2, 2048), (96, 96 * 1024)] {
         let bucket = Bucket::from_kib(kib).unwrap();
         let lengths = [0, 1, most / 2, most, most + Bucket::ROOM - 4];
-        let rows = lengths.map(|length| epoch.seal(5, bucket, &[3; 24], &vec![7; length]).unwrap().len());
+        let rows = lengths.map(|length| epoch.seal(5, bucket, &[3; 12], &vec![7; length]).unwrap().len());
         assert_eq!(rows, [bucket.sealed_len(); 5]);
-        assert_eq!(epoch.seal(5, bucket, &[3; 24], &vec![7; most + Bucket::ROOM - 3]), None);
+        assert_eq!(epoch.seal(5, bucket, &[3; 12], &vec![7; most + Bucket::ROOM - 3]), None);
     }
 }
 
@@ -110,6 +111,21 @@ fn nothing_is_sealed_to_a_key_that_agrees_on_nothing() {
         low_order[0] = u;
         assert!(EpochKey::new(&QueuePublicKey::from_bytes(low_order), &[7; 32]).is_err());
     }
+}
+
+#[test]
+fn an_epoch_key_seals_so_many_rows_and_no_more() {
+    let bucket = Bucket::from_kib(1).unwrap();
+    let epoch = EpochKey::new(&key(1).public_key(), &[2; 32]).unwrap();
+    // What does not fit counts too, and costs nothing.
+    let too_long = [7; 2000];
+    for _ in 1..EpochKey::MAX_ROWS {
+        assert_eq!(epoch.seal(5, bucket, &[3; 12], &too_long), None);
+    }
+    assert!(!epoch.is_spent());
+    assert!(epoch.seal(5, bucket, &[3; 12], b"the last").is_some());
+    assert!(epoch.is_spent());
+    assert_eq!(epoch.seal(5, bucket, &[3; 12], b"one more"), None);
 }
 
 #[test]
