@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use hpke::aead::ExportOnlyAead;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
@@ -261,7 +261,9 @@ impl Opener {
         let length = usize::try_from(u32::from_be_bytes(*padded.first_chunk::<LENGTH>()?)).ok()?;
         let begin = ENCAPSULATED + NONCE + LENGTH;
         let end = begin.checked_add(length).filter(|end| *end <= row.len() - TAG)?;
-        Some(row.freeze().slice(begin..end))
+        row.truncate(end);
+        row.advance(begin);
+        Some(row.freeze())
     }
 
     /// The epoch key behind an encapsulation: one of the latest, or agreed anew.
