@@ -329,7 +329,8 @@ embedded!(
     5 "0005" "attachments",
     6 "0006" "account_data",
     7 "0007" "sealed_queue",
-    8 "0008" "unsealed_gone"
+    8 "0008" "unsealed_gone",
+    9 "0009" "no_samples"
 );
 
 /// From here on the queue is sealed.

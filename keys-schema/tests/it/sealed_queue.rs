@@ -32,7 +32,8 @@ fn a_row_opens_with_its_key_its_mailbox_and_its_bucket_only() {
     let (key, bucket) = (key(1), Bucket::from_kib(1).unwrap());
     let epoch = EpochKey::new(&key.public_key(), &[2; 32]).unwrap();
     let row = epoch.seal(5, bucket, &[3; 12], b"an envelope").unwrap();
-    let open = |key: &QueueKey, mailbox, row: &[u8]| Opener::new(key).open(mailbox, bucket, Bytes::copy_from_slice(row));
+    let open =
+        |key: &QueueKey, mailbox, row: &[u8]| Opener::new(key).open(mailbox, bucket, Bytes::copy_from_slice(row));
     assert_eq!(open(&key, 5, &row).as_deref(), Some(&b"an envelope"[..]));
     assert_eq!(open(&self::key(2), 5, &row), None);
     assert_eq!(open(&key, 6, &row), None);
@@ -57,7 +58,10 @@ fn rows_of_many_epochs_open_in_any_order() {
         Bytes::from(epoch.seal(5, bucket, &[n; 12], &[n]).unwrap())
     };
     for n in 0..100_u8 {
-        assert_eq!(opener.open(5, bucket, row(n.wrapping_mul(37) % 40, n)), Some(vec![n].into()));
+        assert_eq!(
+            opener.open(5, bucket, row(n.wrapping_mul(37) % 40, n)),
+            Some(vec![n].into())
+        );
     }
 }
 

@@ -306,7 +306,8 @@ impl Driver {
                 .presence
                 .leave(delivery.device.mailbox, delivery.connection);
         }
-        if end == End::Stopping {
+        // Who deletes its account through this socket is told so, however quickly others hear of it.
+        if matches!(end, End::Stopping | End::Dismissed(Dismissal::CredentialsDead)) {
             let _ = tokio::time::timeout(GOODBYE, self.finish_requests()).await;
         }
         // What nobody polls any more must not hold what others wait for.

@@ -151,13 +151,13 @@ async fn b3_an_envelope_that_is_not_sealed_is_found(backend: Backend) {
         sqlite: &[
             "INSERT INTO envelopes (mailbox, seq, bucket, expires, sealed) SELECT mailbox, 1000, 1, \
             unixepoch() / 86400 + 5, CAST(x'0806' || x'28fbe489a6bc31' || x'50fce489a6bc31' || x'42cc09' || \
-            randomblob(1228) || x'a20110' || randomblob(16) || zeroblob(22) AS BLOB) FROM devices LIMIT 1",
+            randomblob(1228) || x'a20110' || randomblob(16) || zeroblob(10) AS BLOB) FROM devices LIMIT 1",
         ],
         postgres: &[
             "INSERT INTO envelopes (mailbox, seq, bucket, expires, sealed) SELECT mailbox, 1000, 1, \
             extract(epoch FROM now())::int8 / 86400 + 5, '\\x080628fbe489a6bc3150fce489a6bc3142cc09'::bytea || \
             (SELECT substr(decode(string_agg(md5(random()::text), ''), 'hex'), 1, 1228) FROM generate_series(1, 77)) || \
-            '\\xa20110'::bytea || decode(md5(random()::text), 'hex') || decode(repeat('00', 22), 'hex') \
+            '\\xa20110'::bytea || decode(md5(random()::text), 'hex') || decode(repeat('00', 10), 'hex') \
             FROM devices LIMIT 1",
         ],
     };

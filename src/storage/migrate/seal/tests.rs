@@ -16,7 +16,7 @@ async fn before() -> Vec<TestDatabase> {
         register(database, 1, MAILBOXES[0].0).await;
         register(database, 2, MAILBOXES[1].0).await;
         database.close().await;
-        for _ in 0..2 {
+        for _ in 0..3 {
             down(database.location()).await.unwrap();
         }
         database.execute_either(FILL_SQLITE, FILL_POSTGRES).await;
@@ -55,7 +55,9 @@ async fn what_was_stored_is_sealed_and_nothing_is_lost() {
             assert_eq!(stored.len(), 1200);
             for (stored, n) in stored.iter().zip(2..) {
                 assert_eq!(stored.seq, Seq(n));
-                let envelope = opener.open(id.0, stored.sealed.bucket, stored.sealed.row.clone()).unwrap();
+                let envelope = opener
+                    .open(id.0, stored.sealed.bucket, stored.sealed.row.clone())
+                    .unwrap();
                 assert_eq!(envelope, vec![7; usize::try_from(n % 2000).unwrap()]);
             }
         }
@@ -130,14 +132,18 @@ async fn t64_an_upgrade_that_ended_in_the_middle_goes_on() {
 async fn t64_there_is_no_way_back_while_envelopes_are_sealed() {
     for mut database in before().await {
         up(database.location(), &upgrade()).await.unwrap();
-        down(database.location()).await.unwrap();
+        for _ in 0..2 {
+            down(database.location()).await.unwrap();
+        }
         assert!(matches!(down(database.location()).await, Err(OpenError::Sealed)));
         up(database.location(), &upgrade()).await.unwrap();
         database.reopen().await;
         assert_eq!(database.number("SELECT count(*) FROM envelopes").await, 2400);
         database.execute("DELETE FROM envelopes").await;
         database.close().await;
-        down(database.location()).await.unwrap();
+        for _ in 0..2 {
+            down(database.location()).await.unwrap();
+        }
         assert_eq!(
             down(database.location()).await.unwrap().map(|step| step.version),
             Some(7)
