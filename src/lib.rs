@@ -4,11 +4,12 @@
 //!
 //! 1. [`http::routes`] finds `http/messages.rs`, which proves the sender (or checks the access key of a stranger) and
 //!    parses the body.
-//! 2. [`relay::accept`] compares the named devices with those that there are.
+//! 2. [`relay::accept`] compares the named devices with those that there are, and [`sealing::queue`] seals a copy to each.
 //! 3. [`relay::writer`] commits the copies together with whatever else has arrived: [`storage::EnvelopeQueue::commit`].
 //!    Now the sender gets its success, on the tick of [`http::pace`].
 //! 4. [`relay::presence`] rings the bell of the recipient's connection on this node; [`wakeup`] tells the other nodes.
-//! 5. `http/socket/driver.rs`, on whichever node has the connection, asks [`relay::session`] what to hand out next.
+//! 5. `http/socket/driver.rs`, on whichever node has the connection, asks [`relay::session`] what to hand out next;
+//!    what it reads back [`relay::drain`] opens with the device's own key.
 //! 6. The client's answer becomes an acknowledgement, and the next commit deletes the row.
 
 pub mod accounts;
