@@ -6,3 +6,5 @@ CREATE TABLE envelopes_unsealed (
     PRIMARY KEY (mailbox, seq)
 ) WITH (autovacuum_vacuum_scale_factor = 0.05);
 ALTER TABLE envelopes_unsealed ALTER COLUMN content SET STORAGE EXTERNAL;
+ALTER TABLE mailboxes ALTER COLUMN queue_key SET
+    DEFAULT '\x0000000000000000000000000000000000000000000000000000000000000000';

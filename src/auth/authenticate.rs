@@ -9,7 +9,7 @@ use moka::sync::Cache;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use crate::domain::{Account, Actor, Day, DeviceId, MailboxId, ProtocolAddress, SecretVerifier, ServiceId};
+use crate::domain::{Account, Actor, Day, MailboxId, ProtocolAddress, SecretVerifier, ServiceId};
 use crate::sealing::random;
 use crate::storage::{AccountCache, StorageError};
 
@@ -97,7 +97,7 @@ impl Authenticator {
     /// Whether a device that proved itself earlier is still the one that its address names.
     pub async fn still_valid(&self, who: &Authenticated) -> Result<bool, StorageError> {
         let account = self.accounts.find(&ServiceId::Aci(who.address.aci)).await?;
-        let valid = account.is_some_and(|account| mailbox_of(&account, who.address.device_id) == Some(who.mailbox));
+        let valid = account.is_some_and(|account| is_still(&account, who));
         if valid { Ok(true) } else { self.confirm(who).await }
     }
 
@@ -105,7 +105,7 @@ impl Authenticator {
     /// body must not let a device act that has been replaced meanwhile.
     pub async fn confirm(&self, who: &Authenticated) -> Result<bool, StorageError> {
         let account = self.accounts.find_fresh(&ServiceId::Aci(who.address.aci)).await?;
-        Ok(account.is_some_and(|account| mailbox_of(&account, who.address.device_id) == Some(who.mailbox)))
+        Ok(account.is_some_and(|account| is_still(&account, who)))
     }
 
     /// Drops what has not been used for long. To be called every few seconds: by itself the cache drops it late.
@@ -165,8 +165,10 @@ impl Authenticator {
     }
 }
 
-fn mailbox_of(account: &Account, device_id: DeviceId) -> Option<MailboxId> {
-    account.device(device_id).map(|device| device.mailbox)
+/// Whether the device is the one that proved itself, by the password that it has now: salts are fresh whenever one is set.
+fn is_still(account: &Account, who: &Authenticated) -> bool {
+    let device = account.device(who.address.device_id);
+    device.is_some_and(|device| device.mailbox == who.mailbox && device.credential.salt == who.salt)
 }
 
 /// Short, because it is in memory what a device is known by: a removed one is forgotten within a minute.
@@ -175,7 +177,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(45);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Account, Registration};
+    use crate::domain::{Account, DeviceId, Registration};
     use crate::storage::conformance::fixtures::{actor, primary, registration, start_over};
     use crate::storage::testing::{ROOMY, TestDatabase, sqlite};
 
@@ -247,10 +249,34 @@ mod tests {
         assert!(!proves(&authenticator, "correct horse").await);
     }
 
+    #[tokio::test]
+    async fn who_proved_itself_with_an_older_password_is_not_valid_any_more() {
+        let database = sqlite(ROOMY).await.unwrap();
+        let (authenticator, accounts) = authenticator(&database).await;
+        let before = authenticator.authenticate(primary(1), &password("correct horse")).await;
+        let before = before.unwrap().unwrap();
+        let set = "UPDATE devices SET credential_salt = zeroblob(16), credential_hash = zeroblob(32)";
+        database.execute(set).await;
+        accounts.forget(primary(1).aci);
+        assert!(!authenticator.still_valid(&before).await.unwrap());
+        assert!(!authenticator.confirm(&before).await.unwrap());
+    }
+
     #[test]
-    fn a_device_that_is_not_there_has_no_mailbox() {
+    fn a_device_that_is_not_there_is_nobody() {
         let account: Account = crate::storage::conformance::fixtures::account(1, 10);
-        assert_eq!(mailbox_of(&account, DeviceId::PRIMARY), Some(MailboxId(10)));
-        assert_eq!(mailbox_of(&account, DeviceId::new(2).unwrap()), None);
+        let who = |device_id, mailbox| Authenticated {
+            address: ProtocolAddress {
+                aci: account.aci,
+                device_id,
+            },
+            mailbox: MailboxId(mailbox),
+            last_seen: Day(0),
+            secret: Arc::new(DeviceSecret::derive(&password("correct horse"), &[0; 16])),
+            salt: account.devices[0].credential.salt,
+        };
+        assert!(is_still(&account, &who(DeviceId::PRIMARY, 10)));
+        assert!(!is_still(&account, &who(DeviceId::PRIMARY, 11)));
+        assert!(!is_still(&account, &who(DeviceId::new(2).unwrap(), 10)));
     }
 }

@@ -6,8 +6,8 @@
 pub mod admin;
 pub mod error;
 pub mod etag;
-pub mod fetch_limit;
 pub mod health;
+pub mod hourly_limit;
 pub mod listener;
 pub mod remote_config;
 pub mod routes;

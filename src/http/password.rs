@@ -6,8 +6,9 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use crate::auth::{DeviceSecret, queue_key};
+use crate::auth::{Authenticated, DeviceSecret, Password, queue_key};
 use crate::domain::NewCredential;
+use crate::relay::drain::QueueOpener;
 
 use super::accounts::own_number;
 use super::devices::own_account;
@@ -24,34 +25,50 @@ pub(super) async fn change(
     JsonBody(body): JsonBody<PasswordIn>,
 ) -> Result<StatusCode, ApiError> {
     let password = body.password()?;
-    confirm(&node, &caller).await?;
-    if node.relay.open_mailbox(&caller.actor(), &opener).await?.is_none() {
+    node.password_limit.check(Some(caller.address), caller.address.aci)?;
+    // On a task of its own: when the client goes away, what was begun is still finished, and its consequences with it.
+    let changing = Arc::clone(&node);
+    let changing = node
+        .tasks
+        .spawn(async move { replace(&changing, &caller, &opener, &password).await });
+    changing
+        .await
+        .map_err(|_| ApiError::unavailable("a change of password panicked"))??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn replace(
+    node: &AppState,
+    caller: &Authenticated,
+    opener: &QueueOpener,
+    password: &Password,
+) -> Result<(), ApiError> {
+    confirm(node, caller).await?;
+    if node.relay.open_mailbox(&caller.actor(), opener).await?.is_none() {
         return Err(ApiError::unauthorized());
     }
-    let account = own_account(&node, &caller).await?;
-    let number = own_number(&account, &caller)?;
+    let account = own_account(node, caller).await?;
+    let number = own_number(&account, caller)?;
     let verifier = password.verifier();
-    let key = queue_key(&password, &verifier.salt).public_key();
-    let secret = DeviceSecret::derive(&password, &verifier.salt);
+    let key = queue_key(password, &verifier.salt).public_key();
+    let secret = DeviceSecret::derive(password, &verifier.salt);
     let credential = NewCredential {
         sealed_number: secret.seal_number(caller.mailbox, &number),
         verifier,
     };
-    if !node
-        .relay
-        .rekey(&caller.actor(), &opener, &key, Some(credential))
-        .await?
-    {
+    let changed = node.relay.rekey(&caller.actor(), opener, &key, Some(credential)).await;
+    // Also after an error, which need not mean that nothing was committed.
+    let older = node.relay.password_changed(caller.address.aci);
+    if !changed? {
         // Another request of this device was quicker, with another password.
         return Err(ApiError::unauthorized());
     }
-    let older = node.relay.password_changed(caller.address.aci);
-    let ending = Arc::clone(&node);
+    let (ending, mailbox) = (Arc::clone(node), caller.mailbox);
     node.tasks.spawn(async move {
         tokio::time::sleep(ANSWER_FIRST).await;
-        ending.relay.displace(caller.mailbox, older);
+        ending.relay.displace(mailbox, older);
     });
-    Ok(StatusCode::NO_CONTENT)
+    Ok(())
 }
 
 const ANSWER_FIRST: Duration = Duration::from_secs(1);

@@ -21,7 +21,7 @@ use super::account_data::DataBounds;
 use super::attachments::UploadBy;
 use super::etag::TaggedJson;
 use super::export::Exports;
-use super::fetch_limit::FetchLimit;
+use super::hourly_limit::HourlyLimit;
 use super::pace::Pace;
 use super::waits::Waits;
 
@@ -54,7 +54,9 @@ pub struct Node {
     /// Issues sender certificates.
     pub issuer: Issuer,
     /// Bounds how often one caller takes bundles of one target.
-    pub fetch_limit: FetchLimit,
+    pub fetch_limit: HourlyLimit,
+    /// How often a device may have another password.
+    pub password_limit: HourlyLimit,
     /// What the operator tells all clients.
     pub remote_config: TaggedJson,
     /// The operator's TURN servers, if there are any.
@@ -100,6 +102,7 @@ impl Node {
         self.relay.accounts.tidy();
         self.authenticator.tidy();
         self.fetch_limit.tidy();
+        self.password_limit.tidy();
     }
 }
 

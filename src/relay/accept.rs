@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use keys_schema::sealed_queue::QueuePublicKey;
 use tokio::sync::Semaphore;
 
 use crate::domain::{Account, Aci, Clock, Copy, Delivery, DeviceId, Enqueued, IdentityKind, MailboxId};
@@ -41,6 +42,8 @@ pub struct Relay {
     pub max_content: usize,
     /// Bytes that messages to many may hold in memory.
     pub fan_out_room: Semaphore,
+    /// Queues that are sealed anew at the same time. Each may be large, and holds its mailbox meanwhile.
+    pub rekeying: Semaphore,
 }
 
 /// What became of a send.
@@ -178,12 +181,12 @@ impl Relay {
     }
 
     /// Enters a connection of a device and displaces its others, on every node.
-    pub fn connect(&self, mailbox: MailboxId) -> (ConnectionId, Arc<Bell>) {
+    pub fn connect(&self, mailbox: MailboxId, key: QueuePublicKey) -> (ConnectionId, Arc<Bell>) {
         let connection = ConnectionId {
             since: self.clock.now(),
             nonce: u64::from_be_bytes(random()),
         };
-        let bell = self.presence.enter(mailbox, connection);
+        let bell = self.presence.enter(mailbox, connection, key);
         self.bus.publish(vec![Hint::Connected(mailbox, connection)]);
         (connection, bell)
     }

@@ -23,7 +23,8 @@ impl QueueOpener {
         Self(Arc::new(Mutex::new(Opener::new(key))))
     }
 
-    fn public_key(&self) -> QueuePublicKey {
+    /// The public half of its key.
+    pub fn public_key(&self) -> QueuePublicKey {
         *self.lock().public_key()
     }
 
@@ -79,6 +80,8 @@ impl Relay {
         new: &QueuePublicKey,
         credential: Option<NewCredential>,
     ) -> Result<bool, StorageError> {
+        // Before anything of storage is held: whoever changes passwords in a loop waits for itself. It is never closed.
+        let _turn = self.rekeying.acquire().await;
         let reseal = |sealed: &SealedEnvelope| {
             let envelope = old.open(by.mailbox, sealed.clone())?;
             self.seals.seal_again(by.mailbox, new, sealed.bucket, &envelope).ok()

@@ -80,7 +80,9 @@ impl Relay {
         }
         let envelope = &envelope;
         let sends = addressees.into_iter().enumerate().map(|(index, addressee)| async move {
-            let bytes = u32::try_from(addressee.content_bytes).unwrap_or(u32::MAX);
+            // The envelope, and what is sealed of it for each device.
+            let sealed = addressee.devices.len() * (2 * addressee.content_bytes + SEALED_LEAST);
+            let bytes = u32::try_from((addressee.content_bytes + sealed).min(FAN_OUT_ROOM)).unwrap_or(u32::MAX);
             let _room = self
                 .fan_out_room
                 .acquire_many(bytes)
@@ -159,5 +161,7 @@ fn check_all(addressees: &[Addressee]) -> Vec<(usize, DeviceMismatch)> {
 const AT_ONCE: usize = 256;
 /// All copies of one message: a message of 8 KiB for 5,000 accounts of two devices. One request must not fill a disk.
 const MAX_BYTES: usize = 80 * 1024 * 1024;
+/// A sealed row has at least so many bytes.
+const SEALED_LEAST: usize = 1300;
 /// Bytes of copies of all messages to many that are in memory at the same time, waiting for their commit.
 pub const FAN_OUT_ROOM: usize = 32 * 1024 * 1024;

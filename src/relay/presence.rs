@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
+use keys_schema::sealed_queue::QueuePublicKey;
 
 use crate::domain::{MailboxId, Seq};
 use crate::wakeup::ConnectionId;
@@ -23,6 +24,8 @@ type Shard = Mutex<HashMap<MailboxId, Connected>>;
 
 struct Connected {
     connection: ConnectionId,
+    /// Of the queue key that the connection holds.
+    key: QueuePublicKey,
     bell: Arc<Bell>,
 }
 
@@ -36,12 +39,13 @@ impl Default for Presence {
 
 impl Presence {
     /// Enters a connection, and dismisses the one that the device had on this node.
-    pub fn enter(&self, mailbox: MailboxId, connection: ConnectionId) -> Arc<Bell> {
+    pub fn enter(&self, mailbox: MailboxId, connection: ConnectionId, key: QueuePublicKey) -> Arc<Bell> {
         let bell = Arc::new(Bell::default());
         let older = self.shard(mailbox).insert(
             mailbox,
             Connected {
                 connection,
+                key,
                 bell: Arc::clone(&bell),
             },
         );
@@ -65,9 +69,17 @@ impl Presence {
         self.shard(mailbox).contains_key(&mailbox)
     }
 
-    /// An envelope for this mailbox is durable. Must be called in the order of the numbers.
-    pub fn arrived(&self, mailbox: MailboxId, seq: Seq, content: Bytes) {
-        self.with(mailbox, |bell| bell.arrived(seq, content));
+    /// An envelope for this mailbox is durable, sealed to this key. Must be called in the order of the numbers. A connection
+    /// with another key, of a device that has another password by now, hears that there is something, and cannot open it.
+    pub fn arrived(&self, mailbox: MailboxId, key: &QueuePublicKey, seq: Seq, content: Bytes) {
+        let shard = self.shard(mailbox);
+        match shard.get(&mailbox) {
+            Some(connected) if connected.key == *key => connected.bell.arrived(seq, content),
+            Some(connected) => {
+                connected.bell.head(seq);
+            }
+            None => {}
+        }
     }
 
     /// Storage has given out this number in the mailbox; returns whether that was news to someone here.
@@ -162,6 +174,7 @@ mod tests {
     use super::*;
     use crate::domain::Timestamp;
     use crate::relay::bell::Rung;
+    use crate::storage::conformance::fixtures::queue_key;
 
     const BOB: MailboxId = MailboxId(7);
     const FIRST: ConnectionId = ConnectionId {
@@ -184,20 +197,29 @@ mod tests {
     #[test]
     fn the_newest_connection_wins_and_the_older_may_still_leave() {
         let presence = Presence::default();
-        let first = presence.enter(BOB, FIRST);
-        let second = presence.enter(BOB, SECOND);
+        let first = presence.enter(BOB, FIRST, queue_key(BOB));
+        let second = presence.enter(BOB, SECOND, queue_key(BOB));
         assert_eq!(answer(&first).unwrap().dismissed, Some(Dismissal::Displaced));
         presence.leave(BOB, FIRST);
-        presence.arrived(BOB, Seq(1), content());
+        presence.arrived(BOB, &queue_key(BOB), Seq(1), content());
         assert_eq!(answer(&second).unwrap().arrived.len(), 1);
         presence.leave(BOB, SECOND);
         assert!(!presence.is_here(BOB));
     }
 
     #[test]
+    fn a_connection_with_an_older_key_is_handed_no_envelope() {
+        let presence = Presence::default();
+        let bell = presence.enter(BOB, FIRST, queue_key(BOB));
+        presence.arrived(BOB, &queue_key(MailboxId(8)), Seq(1), content());
+        let rung = answer(&bell).unwrap();
+        assert_eq!((rung.arrived.len(), rung.head), (0, Some(Seq(1))));
+    }
+
+    #[test]
     fn a_connection_is_displaced_by_a_newer_one_elsewhere_only() {
         let presence = Presence::default();
-        let bell = presence.enter(BOB, FIRST);
+        let bell = presence.enter(BOB, FIRST, queue_key(BOB));
         assert_eq!(presence.displaced(BOB, FIRST), None);
         assert!(answer(&bell).is_none());
         assert_eq!(presence.displaced(BOB, SECOND), None);
@@ -208,7 +230,7 @@ mod tests {
     #[test]
     fn a_late_word_of_an_older_connection_is_answered_with_the_newer_one() {
         let presence = Presence::default();
-        let bell = presence.enter(BOB, SECOND);
+        let bell = presence.enter(BOB, SECOND, queue_key(BOB));
         assert_eq!(presence.displaced(BOB, FIRST), Some(SECOND));
         assert!(answer(&bell).is_none());
     }

@@ -270,7 +270,7 @@ impl Worker {
             let Enqueued::At(seqs) = outcome else { continue };
             for ((copy, envelope), seq) in delivery.copies.iter().zip(live).zip(seqs) {
                 if self.presence.is_here(copy.mailbox) {
-                    self.presence.arrived(copy.mailbox, *seq, envelope);
+                    self.presence.arrived(copy.mailbox, &copy.key, *seq, envelope);
                     metrics::woken("local");
                 } else if self.bus.reaches_others() {
                     merge_hint(&mut hints, copy.mailbox, Hint::Arrived(copy.mailbox, *seq));
@@ -306,7 +306,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{Day, PageLimit, Seq, Timestamp};
-    use crate::storage::conformance::fixtures::{primary, register, sealed_copy, text};
+    use crate::storage::conformance::fixtures::{primary, queue_key, register, sealed_copy, text};
     use crate::storage::testing::{ROOMY, TestDatabase, sqlite};
     use crate::wakeup::{ConnectionId, SingleNode};
 
@@ -342,6 +342,7 @@ mod tests {
                 since: Timestamp(0),
                 nonce: 0,
             },
+            queue_key(BOB),
         );
         let sends = (1..=50).map(|n| deliver(&writer, BOB, n.to_string()));
         let answers = futures_util::future::join_all(sends).await;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use keys_schema::sealed_queue::{Bucket, EpochKey, QueueKey, QueuePublicKey};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use crate::domain::{MailboxId, Sealed, SealedEnvelope};
 
@@ -51,11 +52,8 @@ impl QueueSeals {
         envelope: &[u8],
     ) -> Result<SealedEnvelope, Unsealable> {
         let bucket = Bucket::holding(content, envelope.len()).ok_or(Unsealable)?;
-        let row = self.epoch_key(to)?.seal(mailbox.0, bucket, &random(), envelope);
-        Ok(SealedEnvelope {
-            bucket,
-            row: row.ok_or(Unsealable)?.into(),
-        })
+        let row = self.seal_again(mailbox, to, bucket, envelope)?;
+        Ok(SealedEnvelope { bucket, row })
     }
 
     /// As [`Self::seal`], into the bucket that the envelope had.
@@ -66,8 +64,13 @@ impl QueueSeals {
         bucket: Bucket,
         envelope: &[u8],
     ) -> Result<Bytes, Unsealable> {
-        let row = self.epoch_key(to)?.seal(mailbox.0, bucket, &random(), envelope);
-        Ok(row.ok_or(Unsealable)?.into())
+        // Others may have used a key up since it was looked at.
+        for _ in 0..TRIES {
+            if let Some(row) = self.epoch_key(to)?.seal(mailbox.0, bucket, &random(), envelope) {
+                return Ok(row.into());
+            }
+        }
+        Err(Unsealable)
     }
 
     /// Wipes every epoch key that nobody is sealing with at this moment.
@@ -84,7 +87,8 @@ impl QueueSeals {
             return Ok(Arc::clone(known));
         }
         // Outside the lock: agreeing takes as long as sealing a hundred envelopes. Of two that agree at once both are good.
-        let agreed = Arc::new(EpochKey::new(to, &random()).map_err(|_| Unsealable)?);
+        let ephemeral = Zeroizing::new(random());
+        let agreed = Arc::new(EpochKey::new(to, &ephemeral).map_err(|_| Unsealable)?);
         let mut shard = lock(shard);
         let keys = shard.current();
         if keys.len() >= KEYS_PER_SHARD {
@@ -149,6 +153,7 @@ fn lock(shard: &Shard) -> MutexGuard<'_, Epoch> {
 }
 
 const EPOCH: Duration = Duration::from_secs(3600);
+const TRIES: usize = 3;
 const SHARDS: usize = 64;
 /// With all shards 65,536 devices. A full shard starts over, which costs its devices one agreement more.
 const KEYS_PER_SHARD: usize = 1024;

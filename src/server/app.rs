@@ -16,8 +16,8 @@ use crate::config::{AccountData, Config, Database, Registration};
 use crate::domain::{Clock, DataLimits, QueueLimits, SystemClock};
 use crate::http::account_data::DataBounds;
 use crate::http::export::Exports;
-use crate::http::fetch_limit::FetchLimit;
 use crate::http::health::Readiness;
+use crate::http::hourly_limit::HourlyLimit;
 use crate::http::pace::Pace;
 use crate::http::remote_config::remote_config;
 use crate::http::state::{AppState, Node, SocketLimits};
@@ -106,8 +106,13 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Res
         exports: Exports::default(),
         registration_open: config.registration == Registration::Open,
         issuer,
-        fetch_limit: FetchLimit::per_hour(
+        fetch_limit: HourlyLimit::per_hour(
             NonZeroU32::new(config.keys.bundle_fetches_per_hour).unwrap_or(NonZeroU32::MIN),
+            ("key_fetch_limit", "too many key fetches for this account"),
+        ),
+        password_limit: HourlyLimit::per_hour(
+            PASSWORDS_PER_HOUR,
+            ("password_changes", "this device changes its password too often"),
         ),
         remote_config: remote_config(&config.remote_config),
         turn: config
@@ -237,6 +242,7 @@ fn relay(
         retention_days: config.queue.retention_days,
         max_content: MAX_CONTENT,
         fan_out_room: Semaphore::new(FAN_OUT_ROOM),
+        rekeying: Semaphore::new(1),
     })
 }
 
@@ -313,6 +319,8 @@ fn recorder() -> anyhow::Result<PrometheusHandle> {
         .clone())
 }
 
+/// A queue is sealed anew each time.
+const PASSWORDS_PER_HOUR: NonZeroU32 = NonZeroU32::new(10).expect("ten is more than none");
 /// The largest ciphertext for one device.
 const MAX_CONTENT: usize = 96 * 1024;
 /// Each holds a connection while it commits; more only wait for the same disk.

@@ -20,6 +20,9 @@ on_each_backend! {
     a_password_can_be_changed_through_a_socket_which_ends_after_the_answer
     sends_during_changes_of_the_password_are_neither_lost_nor_disordered
     a_password_that_nobody_should_have_is_refused_and_changes_nothing
+    a_socket_of_the_old_password_is_powerless
+    of_two_changes_at_once_one_holds
+    a_password_is_not_changed_all_day
     b6_t25_t71_rows_tell_bucket_and_day_and_no_more
     what_an_earlier_release_stored_is_sealed_and_arrives
     t64_there_is_no_way_back_while_envelopes_wait
@@ -126,6 +129,61 @@ async fn sends_during_changes_of_the_password_are_neither_lost_nor_disordered(ba
             .collect();
         assert_eq!(of_sender, expected);
     }
+}
+
+/// Also one that no envelope and no displacement reaches: it asked for no deliveries.
+async fn a_socket_of_the_old_password_is_powerless(backend: Backend) {
+    let server = Server::spawn(backend).await;
+    let (alice, mut bob) = (Person::register(&server).await, Person::register(&server).await);
+    let quiet = [("x-signal-disable-messages", "true")];
+    let mut quiet = Socket::open(&server, Some(&bob.authorization()), &quiet).await.unwrap();
+    quiet.ask("GET", "/v1/accounts/whoami", &[], None).await.expect(200);
+    change_password(&server, &mut bob).await.expect(204);
+    quiet.ask("GET", "/v1/accounts/whoami", &[], None).await.expect(401);
+    quiet.ask("DELETE", "/v1/accounts/me", &[], None).await.expect(401);
+    assert_eq!(quiet.close_code().await, Some(4401));
+    send(&server, &alice, &bob, b"still here").await.expect(200);
+    assert_eq!(bob.connect(&server).await.drain().await, ["still here"]);
+}
+
+async fn of_two_changes_at_once_one_holds(backend: Backend) {
+    let server = Server::spawn(backend).await;
+    let (alice, bob) = (Person::register(&server).await, Person::register(&server).await);
+    send(&server, &alice, &bob, b"kept").await.expect(200);
+    let passwords: Vec<String> = (0..4).map(|_| hex(&random::<16>())).collect();
+    let changes = passwords.iter().map(|password| {
+        let request = bob.request(&server, "PUT", "/v1/devices/password");
+        ask(request.json(&json!({ "password": password })))
+    });
+    let answers = futures_util::future::join_all(changes).await;
+    let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+    let held: Vec<_> = statuses
+        .iter()
+        .zip(&passwords)
+        .filter(|(status, _)| **status == 204)
+        .collect();
+    assert_eq!(held.len(), 1, "{statuses:?}");
+    assert!(
+        statuses.iter().all(|status| [204, 401].contains(status)),
+        "{statuses:?}"
+    );
+    let bob = Person {
+        password: held[0].1.clone(),
+        ..bob
+    };
+    assert_eq!(bob.connect(&server).await.drain().await, ["kept"]);
+}
+
+async fn a_password_is_not_changed_all_day(backend: Backend) {
+    let server = Server::spawn(backend).await;
+    let mut bob = Person::register(&server).await;
+    for _ in 0..10 {
+        change_password(&server, &mut bob).await.expect(204);
+    }
+    let refused = change_password(&server, &mut bob).await.expect(429);
+    assert_eq!(refused.code(), "password_changes");
+    assert!(refused.header("retry-after").is_some());
+    whoami(&server, &bob).await.expect(200);
 }
 
 async fn a_password_that_nobody_should_have_is_refused_and_changes_nothing(backend: Backend) {

@@ -54,7 +54,8 @@ pub(super) fn describe(api: &mut Api) {
         204,
         "The old one is not accepted any more, and connections opened with it end",
     )
-    .refuses(422, &["password"]);
+    .refuses(422, &["password"])
+    .refuses(429, &["password_changes"]);
 
     api.route("delete", "/v1/devices/{id}", "Removes a device, its keys and its queue")
         .path::<DeviceIdText>("id", "Which")

@@ -54,7 +54,7 @@ impl Delivery {
     /// Enters the connection before the queue is looked at: what is committed in between rings the bell.
     pub(super) fn begin(node: &AppState, device: &Arc<Authenticated>, opener: &QueueOpener, stories: bool) -> Self {
         let mailbox = device.mailbox;
-        let (connection, bell) = node.relay.connect(mailbox);
+        let (connection, bell) = node.relay.connect(mailbox, opener.public_key());
         let reading = {
             let (node, actor, opener) = (Arc::clone(node), device.actor(), opener.clone());
             Box::pin(async move {
@@ -89,9 +89,9 @@ impl Delivery {
                 Read::Mailbox(Ok(Some(head))) => {
                     self.session = Some(Session::new(node.sockets.session, head, Instant::now()));
                 }
-                Read::Mailbox(Ok(None)) | Read::Page(Ok(Page::OtherKey)) => {
-                    return Some(End::Dismissed(Dismissal::CredentialsDead));
-                }
+                Read::Mailbox(Ok(None)) => return Some(End::Dismissed(Dismissal::CredentialsDead)),
+                // The device has another password, and with it another connection soon.
+                Read::Page(Ok(Page::OtherKey)) => return Some(End::Dismissed(Dismissal::Displaced)),
                 // The client comes again; meanwhile storage may recover.
                 Read::Mailbox(Err(error)) => {
                     tracing::error!(cause = error.log_safe_cause(), "a session could not begin");

@@ -111,7 +111,9 @@ async fn seal_all(connection: &mut LinkConnection, total: i64) -> Result<usize, 
         };
         (mailbox, seq) = (last.0, last.1);
         sealed += page.len();
-        let rows: Vec<_> = page.iter().filter_map(|row| seal(row, &mut epochs)).collect();
+        let rows: Option<Vec<_>> = page.iter().map(|row| seal(row, &mut epochs)).collect();
+        // The old table stays, and with it everything.
+        let rows = rows.ok_or_else(|| sqlx::Error::Protocol("an envelope cannot be sealed".into()))?;
         with!(connection, |db| {
             let mut tx = db.begin().await?;
             for (row, bucket, bytes) in rows {

@@ -85,6 +85,15 @@ impl EnvelopeQueue for SqliteQueue {
         let Some(mut tx) = self.database.begin_as(by).await? else {
             return Ok(false);
         };
+        if let Some(credential) = &rekey.credential {
+            sqlx::query(REPLACE_CREDENTIAL)
+                .bind(by.mailbox.0)
+                .bind(credential.verifier.salt.as_slice())
+                .bind(credential.verifier.hash.as_slice())
+                .bind(credential.sealed_number.0.as_slice())
+                .execute(&mut *tx)
+                .await?;
+        }
         let replaced = sqlx::query(REPLACE_KEY)
             .bind(by.mailbox.0)
             .bind(rekey.from.as_bytes().as_slice())
@@ -100,15 +109,6 @@ impl EnvelopeQueue for SqliteQueue {
             let Some(last) = stored.last() else { break };
             after = last.seq;
             reseal(&mut tx, by.mailbox, &stored, rekey).await?;
-        }
-        if let Some(credential) = &rekey.credential {
-            sqlx::query(REPLACE_CREDENTIAL)
-                .bind(by.mailbox.0)
-                .bind(credential.verifier.salt.as_slice())
-                .bind(credential.verifier.hash.as_slice())
-                .bind(credential.sealed_number.0.as_slice())
-                .execute(&mut *tx)
-                .await?;
         }
         tx.commit().await?;
         Ok(true)

@@ -1,6 +1,7 @@
-//! How often one caller may take the prekey bundles of one target: each take uses up one-time keys of the target.
+//! How often one caller may do something to one target: take prekey bundles, which uses up one-time keys of the target, or
+//! replace its own password, for which a queue is sealed anew.
 //!
-//! Who took whose is not kept: a bucket is found by a keyed hash of the two, under a key that this process alone has. So
+//! Who did what to whom is not kept: a bucket is found by a keyed hash of the two, under a key that this process alone has. So
 //! there is nothing to remove when an account is deleted, and a new device in the place of an old one has no new budget.
 
 use std::num::NonZeroU32;
@@ -17,25 +18,28 @@ use crate::sealing::{derive_bytes, random};
 use super::error::ApiError;
 
 /// One bucket per caller and target account. Strangers share one bucket per target.
-pub struct FetchLimit {
+pub struct HourlyLimit {
     buckets: DefaultKeyedRateLimiter<[u8; 16]>,
     key: [u8; 32],
     clock: DefaultClock,
     since_cleaning: AtomicU32,
+    refusal: (&'static str, &'static str),
 }
 
-impl FetchLimit {
+impl HourlyLimit {
     /// So many in an hour, all of them at once if the caller likes.
-    pub fn per_hour(fetches: NonZeroU32) -> Self {
+    /// `refusal` is the code and the message of the 429.
+    pub fn per_hour(times: NonZeroU32, refusal: (&'static str, &'static str)) -> Self {
         Self {
-            buckets: RateLimiter::keyed(Quota::per_hour(fetches)),
+            buckets: RateLimiter::keyed(Quota::per_hour(times)),
             key: random(),
             clock: DefaultClock::default(),
             since_cleaning: AtomicU32::new(0),
+            refusal,
         }
     }
 
-    /// Counts one fetch, or refuses it with the time after which it will be allowed.
+    /// Counts one time, or refuses it with the time after which it will be allowed.
     pub fn check(&self, caller: Option<ProtocolAddress>, target: Aci) -> Result<(), ApiError> {
         // Buckets that have refilled are as good as none. Dropping them now and then bounds the table by the fetches
         // of an hour.
@@ -44,11 +48,8 @@ impl FetchLimit {
         }
         self.buckets.check_key(&self.bucket(caller, target)).map_err(|refused| {
             let wait = refused.wait_time_from(self.clock.now());
-            ApiError::too_many(
-                "key_fetch_limit",
-                "too many key fetches for this account",
-                whole_seconds(wait),
-            )
+            let (code, message) = self.refusal;
+            ApiError::too_many(code, message, whole_seconds(wait))
         })
     }
 
@@ -86,13 +87,15 @@ mod tests {
     use super::*;
     use crate::domain::DeviceId;
 
+    const REFUSAL: (&str, &str) = ("a_limit", "too often");
+
     fn aci(byte: u8) -> Aci {
         Aci::new(Uuid::from_bytes([byte; 16]))
     }
 
     #[test]
     fn each_caller_has_its_own_budget_per_target_and_is_told_when_to_return() {
-        let limit = FetchLimit::per_hour(NonZeroU32::new(2).unwrap());
+        let limit = HourlyLimit::per_hour(NonZeroU32::new(2).unwrap(), REFUSAL);
         let alice = Some(ProtocolAddress {
             aci: aci(1),
             device_id: DeviceId::PRIMARY,
@@ -107,8 +110,8 @@ mod tests {
 
     #[test]
     fn buckets_name_nobody_and_go_once_they_are_full_again() {
-        let limit = FetchLimit::per_hour(NonZeroU32::MAX);
-        let other = FetchLimit::per_hour(NonZeroU32::MAX);
+        let limit = HourlyLimit::per_hour(NonZeroU32::MAX, REFUSAL);
+        let other = HourlyLimit::per_hour(NonZeroU32::MAX, REFUSAL);
         assert_ne!(limit.bucket(None, aci(9)), other.bucket(None, aci(9)));
         assert!(limit.check(None, aci(9)).is_ok());
         // With so large a budget a fetch is made up for at once.
