@@ -15,7 +15,7 @@ use crate::wakeup::{Bus, ConnectionId, Hint};
 
 use super::bell::Bell;
 use super::devices::{DeviceMismatch, OutgoingCopy, check_devices};
-use super::presence::Presence;
+use super::presence::{Presence, Ticket};
 use super::writer::{QueueUnavailable, Writer};
 
 /// The relay of one node.
@@ -180,13 +180,14 @@ impl Relay {
         }
     }
 
-    /// Enters a connection of a device and displaces its others, on every node.
-    pub fn connect(&self, mailbox: MailboxId, key: QueuePublicKey) -> (ConnectionId, Arc<Bell>) {
+    /// Enters a connection of a device and displaces its older ones, on every node. `ticket` was drawn from
+    /// [`Presence::ticket`] when the connection was asked for.
+    pub fn connect(&self, mailbox: MailboxId, ticket: Ticket, key: QueuePublicKey) -> (ConnectionId, Arc<Bell>) {
         let connection = ConnectionId {
             since: self.clock.now(),
             nonce: u64::from_be_bytes(random()),
         };
-        let bell = self.presence.enter(mailbox, connection, key);
+        let bell = self.presence.enter(mailbox, connection, ticket, key);
         self.bus.publish(vec![Hint::Connected(mailbox, connection)]);
         (connection, bell)
     }

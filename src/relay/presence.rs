@@ -4,6 +4,7 @@
 //! own task answers.
 
 use std::collections::hash_map::{Entry, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -18,12 +19,18 @@ use super::bell::{Bell, Dismissal};
 /// The connections of this node.
 pub struct Presence {
     shards: Vec<Shard>,
+    tickets: AtomicU64,
 }
+
+/// The order in which connections were asked for at this node. Their tasks may get here in another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
 
 type Shard = Mutex<HashMap<MailboxId, Connected>>;
 
 struct Connected {
     connection: ConnectionId,
+    ticket: Ticket,
     /// Of the queue key that the connection holds.
     key: QueuePublicKey,
     bell: Arc<Bell>,
@@ -33,18 +40,37 @@ impl Default for Presence {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            tickets: AtomicU64::new(0),
         }
     }
 }
 
 impl Presence {
-    /// Enters a connection, and dismisses the one that the device had on this node.
-    pub fn enter(&self, mailbox: MailboxId, connection: ConnectionId, key: QueuePublicKey) -> Arc<Bell> {
+    /// To be drawn when a connection is asked for.
+    pub fn ticket(&self) -> Ticket {
+        Ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Enters a connection, and dismisses the older one that the device had on this node; this one itself, if a newer one was
+    /// quicker to get here.
+    pub fn enter(
+        &self,
+        mailbox: MailboxId,
+        connection: ConnectionId,
+        ticket: Ticket,
+        key: QueuePublicKey,
+    ) -> Arc<Bell> {
         let bell = Arc::new(Bell::default());
-        let older = self.shard(mailbox).insert(
+        let mut shard = self.shard(mailbox);
+        if shard.get(&mailbox).is_some_and(|here| here.ticket > ticket) {
+            bell.dismiss(Dismissal::Displaced);
+            return bell;
+        }
+        let older = shard.insert(
             mailbox,
             Connected {
                 connection,
+                ticket,
                 key,
                 bell: Arc::clone(&bell),
             },
@@ -197,8 +223,8 @@ mod tests {
     #[test]
     fn the_newest_connection_wins_and_the_older_may_still_leave() {
         let presence = Presence::default();
-        let first = presence.enter(BOB, FIRST, queue_key(BOB));
-        let second = presence.enter(BOB, SECOND, queue_key(BOB));
+        let first = presence.enter(BOB, FIRST, Ticket(1), queue_key(BOB));
+        let second = presence.enter(BOB, SECOND, Ticket(2), queue_key(BOB));
         assert_eq!(answer(&first).unwrap().dismissed, Some(Dismissal::Displaced));
         presence.leave(BOB, FIRST);
         presence.arrived(BOB, &queue_key(BOB), Seq(1), content());
@@ -210,16 +236,27 @@ mod tests {
     #[test]
     fn a_connection_with_an_older_key_is_handed_no_envelope() {
         let presence = Presence::default();
-        let bell = presence.enter(BOB, FIRST, queue_key(BOB));
+        let bell = presence.enter(BOB, FIRST, Ticket(1), queue_key(BOB));
         presence.arrived(BOB, &queue_key(MailboxId(8)), Seq(1), content());
         let rung = answer(&bell).unwrap();
         assert_eq!((rung.arrived.len(), rung.head), (0, Some(Seq(1))));
     }
 
     #[test]
+    fn an_older_connection_that_comes_later_displaces_nobody() {
+        let presence = Presence::default();
+        let second = presence.enter(BOB, SECOND, Ticket(2), queue_key(BOB));
+        let first = presence.enter(BOB, FIRST, Ticket(1), queue_key(BOB));
+        assert_eq!(answer(&first).unwrap().dismissed, Some(Dismissal::Displaced));
+        presence.leave(BOB, FIRST);
+        presence.arrived(BOB, &queue_key(BOB), Seq(1), content());
+        assert_eq!(answer(&second).unwrap().arrived.len(), 1);
+    }
+
+    #[test]
     fn a_connection_is_displaced_by_a_newer_one_elsewhere_only() {
         let presence = Presence::default();
-        let bell = presence.enter(BOB, FIRST, queue_key(BOB));
+        let bell = presence.enter(BOB, FIRST, Ticket(1), queue_key(BOB));
         assert_eq!(presence.displaced(BOB, FIRST), None);
         assert!(answer(&bell).is_none());
         assert_eq!(presence.displaced(BOB, SECOND), None);
@@ -230,7 +267,7 @@ mod tests {
     #[test]
     fn a_late_word_of_an_older_connection_is_answered_with_the_newer_one() {
         let presence = Presence::default();
-        let bell = presence.enter(BOB, SECOND, queue_key(BOB));
+        let bell = presence.enter(BOB, SECOND, Ticket(2), queue_key(BOB));
         assert_eq!(presence.displaced(BOB, FIRST), Some(SECOND));
         assert!(answer(&bell).is_none());
     }

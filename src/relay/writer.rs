@@ -342,6 +342,7 @@ mod tests {
                 since: Timestamp(0),
                 nonce: 0,
             },
+            presence.ticket(),
             queue_key(BOB),
         );
         let sends = (1..=50).map(|n| deliver(&writer, BOB, n.to_string()));

@@ -17,6 +17,7 @@ use crate::http::envelope::{guid, is_story, random_guid, with_guid};
 use crate::http::state::AppState;
 use crate::relay::bell::{Bell, Dismissal, ONLINE_LIFETIME, ONLINE_MAX, Rung};
 use crate::relay::drain::{Page, QueueOpener};
+use crate::relay::presence::Ticket;
 use crate::relay::session::{Session, Step};
 use crate::storage::StorageError;
 use crate::telemetry::metrics;
@@ -52,9 +53,15 @@ enum Read {
 
 impl Delivery {
     /// Enters the connection before the queue is looked at: what is committed in between rings the bell.
-    pub(super) fn begin(node: &AppState, device: &Arc<Authenticated>, opener: &QueueOpener, stories: bool) -> Self {
+    pub(super) fn begin(
+        node: &AppState,
+        device: &Arc<Authenticated>,
+        ticket: Ticket,
+        opener: &QueueOpener,
+        stories: bool,
+    ) -> Self {
         let mailbox = device.mailbox;
-        let (connection, bell) = node.relay.connect(mailbox, opener.public_key());
+        let (connection, bell) = node.relay.connect(mailbox, ticket, opener.public_key());
         let reading = {
             let (node, actor, opener) = (Arc::clone(node), device.actor(), opener.clone());
             Box::pin(async move {

@@ -29,6 +29,7 @@ use super::routes::Router;
 use super::seen;
 use super::state::AppState;
 use crate::relay::drain::QueueOpener;
+use crate::relay::presence::Ticket;
 use delivery::Delivery;
 use driver::Driver;
 use tunnel::Tunnel;
@@ -49,6 +50,7 @@ pub(super) async fn upgrade(
     State((node, router)): State<(AppState, Router)>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
+    let ticket = node.relay.presence.ticket();
     let principal = principal(&node, request.headers()).await?;
     let Accepted { answer, upgrade, place } = accept(&mut request)?;
     let wishes = Wishes::from_headers(request.headers());
@@ -56,7 +58,7 @@ pub(super) async fn upgrade(
     let tasks = node.tasks.clone();
     tasks.spawn(async move {
         // Boxed parts, so that a socket that only waits is small.
-        if let Some(driver) = Box::pin(open(node, router, principal, wishes, origin, upgrade)).await {
+        if let Some(driver) = Box::pin(open(node, router, principal, ticket, wishes, origin, upgrade)).await {
             driver.run().await;
         }
         drop(place);
@@ -108,6 +110,7 @@ async fn open(
     node: AppState,
     router: Router,
     principal: Principal,
+    ticket: Ticket,
     wishes: Wishes,
     origin: Option<Arc<str>>,
     upgrade: Upgrade,
@@ -121,7 +124,7 @@ async fn open(
     };
     let delivery = match (&device, &opener) {
         (Some(device), Some(opener)) if wishes.deliveries => {
-            Some(Delivery::begin(&node, device, opener, wishes.stories))
+            Some(Delivery::begin(&node, device, ticket, opener, wishes.stories))
         }
         _ => None,
     };
