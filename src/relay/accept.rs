@@ -180,16 +180,19 @@ impl Relay {
         }
     }
 
-    /// Enters a connection of a device and displaces its older ones, on every node. `ticket` was drawn from
-    /// [`Presence::ticket`] when the connection was asked for.
-    pub fn connect(&self, mailbox: MailboxId, ticket: Ticket, key: QueuePublicKey) -> (ConnectionId, Arc<Bell>) {
-        let connection = ConnectionId {
+    /// A connection that is asked for now. Which one of a device is the newest is decided by this moment.
+    pub fn ticket(&self) -> Ticket {
+        self.presence.ticket(ConnectionId {
             since: self.clock.now(),
             nonce: u64::from_be_bytes(random()),
-        };
-        let bell = self.presence.enter(mailbox, connection, ticket, key);
-        self.bus.publish(vec![Hint::Connected(mailbox, connection)]);
-        (connection, bell)
+        })
+    }
+
+    /// Enters a connection of a device and displaces its older ones, on every node.
+    pub fn connect(&self, mailbox: MailboxId, ticket: Ticket, key: QueuePublicKey) -> Arc<Bell> {
+        let bell = self.presence.enter(mailbox, ticket, key);
+        self.bus.publish(vec![Hint::Connected(mailbox, ticket.connection)]);
+        bell
     }
 
     /// Has every node forget what it remembers of an account of which a device has another password, and names the moment:

@@ -22,14 +22,17 @@ pub struct Presence {
     tickets: AtomicU64,
 }
 
-/// The order in which connections were asked for at this node. Their tasks may get here in another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(u64);
+/// A connection that was asked for, and its place among those of this node. Their tasks may get here in another order.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket {
+    order: u64,
+    /// Its name on all nodes.
+    pub connection: ConnectionId,
+}
 
 type Shard = Mutex<HashMap<MailboxId, Connected>>;
 
 struct Connected {
-    connection: ConnectionId,
     ticket: Ticket,
     /// Of the queue key that the connection holds.
     key: QueuePublicKey,
@@ -47,29 +50,25 @@ impl Default for Presence {
 
 impl Presence {
     /// To be drawn when a connection is asked for.
-    pub fn ticket(&self) -> Ticket {
-        Ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
+    pub fn ticket(&self, connection: ConnectionId) -> Ticket {
+        Ticket {
+            order: self.tickets.fetch_add(1, Ordering::Relaxed),
+            connection,
+        }
     }
 
     /// Enters a connection, and dismisses the older one that the device had on this node; this one itself, if a newer one was
     /// quicker to get here.
-    pub fn enter(
-        &self,
-        mailbox: MailboxId,
-        connection: ConnectionId,
-        ticket: Ticket,
-        key: QueuePublicKey,
-    ) -> Arc<Bell> {
+    pub fn enter(&self, mailbox: MailboxId, ticket: Ticket, key: QueuePublicKey) -> Arc<Bell> {
         let bell = Arc::new(Bell::default());
         let mut shard = self.shard(mailbox);
-        if shard.get(&mailbox).is_some_and(|here| here.ticket > ticket) {
+        if shard.get(&mailbox).is_some_and(|here| here.ticket.order > ticket.order) {
             bell.dismiss(Dismissal::Displaced);
             return bell;
         }
         let older = shard.insert(
             mailbox,
             Connected {
-                connection,
                 ticket,
                 key,
                 bell: Arc::clone(&bell),
@@ -84,7 +83,7 @@ impl Presence {
     /// Removes a connection, unless a newer one has taken its place already.
     pub fn leave(&self, mailbox: MailboxId, connection: ConnectionId) {
         if let Entry::Occupied(entry) = self.shard(mailbox).entry(mailbox)
-            && entry.get().connection == connection
+            && entry.get().ticket.connection == connection
         {
             entry.remove();
         }
@@ -128,7 +127,7 @@ impl Presence {
     /// returned: the other node is to hear of it again.
     pub fn displaced(&self, mailbox: MailboxId, by: ConnectionId) -> Option<ConnectionId> {
         let mut shard = self.shard(mailbox);
-        let here = shard.get(&mailbox)?.connection;
+        let here = shard.get(&mailbox)?.ticket.connection;
         if here > by {
             return Some(here);
         }
@@ -152,7 +151,7 @@ impl Presence {
         let all = |shard: &Shard| {
             lock(shard)
                 .iter()
-                .map(|(mailbox, here)| (*mailbox, here.connection))
+                .map(|(mailbox, here)| (*mailbox, here.ticket.connection))
                 .collect::<Vec<_>>()
         };
         self.shards.iter().flat_map(all).collect()
@@ -212,6 +211,20 @@ mod tests {
         nonce: 0,
     };
 
+    fn first() -> Ticket {
+        Ticket {
+            order: 1,
+            connection: FIRST,
+        }
+    }
+
+    fn second() -> Ticket {
+        Ticket {
+            order: 2,
+            connection: SECOND,
+        }
+    }
+
     fn answer(bell: &Bell) -> Option<Rung> {
         bell.answer(Waker::noop(), Instant::now())
     }
@@ -223,8 +236,8 @@ mod tests {
     #[test]
     fn the_newest_connection_wins_and_the_older_may_still_leave() {
         let presence = Presence::default();
-        let first = presence.enter(BOB, FIRST, Ticket(1), queue_key(BOB));
-        let second = presence.enter(BOB, SECOND, Ticket(2), queue_key(BOB));
+        let first = presence.enter(BOB, first(), queue_key(BOB));
+        let second = presence.enter(BOB, second(), queue_key(BOB));
         assert_eq!(answer(&first).unwrap().dismissed, Some(Dismissal::Displaced));
         presence.leave(BOB, FIRST);
         presence.arrived(BOB, &queue_key(BOB), Seq(1), content());
@@ -236,7 +249,7 @@ mod tests {
     #[test]
     fn a_connection_with_an_older_key_is_handed_no_envelope() {
         let presence = Presence::default();
-        let bell = presence.enter(BOB, FIRST, Ticket(1), queue_key(BOB));
+        let bell = presence.enter(BOB, first(), queue_key(BOB));
         presence.arrived(BOB, &queue_key(MailboxId(8)), Seq(1), content());
         let rung = answer(&bell).unwrap();
         assert_eq!((rung.arrived.len(), rung.head), (0, Some(Seq(1))));
@@ -245,8 +258,8 @@ mod tests {
     #[test]
     fn an_older_connection_that_comes_later_displaces_nobody() {
         let presence = Presence::default();
-        let second = presence.enter(BOB, SECOND, Ticket(2), queue_key(BOB));
-        let first = presence.enter(BOB, FIRST, Ticket(1), queue_key(BOB));
+        let second = presence.enter(BOB, second(), queue_key(BOB));
+        let first = presence.enter(BOB, first(), queue_key(BOB));
         assert_eq!(answer(&first).unwrap().dismissed, Some(Dismissal::Displaced));
         presence.leave(BOB, FIRST);
         presence.arrived(BOB, &queue_key(BOB), Seq(1), content());
@@ -256,7 +269,7 @@ mod tests {
     #[test]
     fn a_connection_is_displaced_by_a_newer_one_elsewhere_only() {
         let presence = Presence::default();
-        let bell = presence.enter(BOB, FIRST, Ticket(1), queue_key(BOB));
+        let bell = presence.enter(BOB, first(), queue_key(BOB));
         assert_eq!(presence.displaced(BOB, FIRST), None);
         assert!(answer(&bell).is_none());
         assert_eq!(presence.displaced(BOB, SECOND), None);
@@ -267,7 +280,7 @@ mod tests {
     #[test]
     fn a_late_word_of_an_older_connection_is_answered_with_the_newer_one() {
         let presence = Presence::default();
-        let bell = presence.enter(BOB, SECOND, Ticket(2), queue_key(BOB));
+        let bell = presence.enter(BOB, second(), queue_key(BOB));
         assert_eq!(presence.displaced(BOB, FIRST), Some(SECOND));
         assert!(answer(&bell).is_none());
     }

@@ -336,15 +336,11 @@ mod tests {
         let database = sqlite(ROOMY).await.unwrap();
         register(&database, 1, BOB.0).await;
         let (writer, presence) = start(&database);
-        let bell = presence.enter(
-            BOB,
-            ConnectionId {
-                since: Timestamp(0),
-                nonce: 0,
-            },
-            presence.ticket(),
-            queue_key(BOB),
-        );
+        let connection = ConnectionId {
+            since: Timestamp(0),
+            nonce: 0,
+        };
+        let bell = presence.enter(BOB, presence.ticket(connection), queue_key(BOB));
         let sends = (1..=50).map(|n| deliver(&writer, BOB, n.to_string()));
         let answers = futures_util::future::join_all(sends).await;
         for (n, answer) in (1..).zip(answers) {

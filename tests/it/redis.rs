@@ -265,7 +265,7 @@ async fn removed_on_one_is_dead_on_two(one: &Server, two: &Server) {
 }
 
 #[tokio::test]
-async fn t72_hints_hold_no_content_and_no_sender() {
+async fn b16_t72_hints_hold_no_content_and_no_sender() {
     let Some((redis, one, two)) = pair(HINTS_ONLY).await else {
         return;
     };

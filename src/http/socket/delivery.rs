@@ -61,7 +61,7 @@ impl Delivery {
         stories: bool,
     ) -> Self {
         let mailbox = device.mailbox;
-        let (connection, bell) = node.relay.connect(mailbox, ticket, opener.public_key());
+        let bell = node.relay.connect(mailbox, ticket, opener.public_key());
         let reading = {
             let (node, actor, opener) = (Arc::clone(node), device.actor(), opener.clone());
             Box::pin(async move {
@@ -72,7 +72,7 @@ impl Delivery {
         };
         Self {
             device: Arc::clone(device),
-            connection,
+            connection: ticket.connection,
             bell,
             stories,
             session: None,

@@ -50,7 +50,7 @@ pub(super) async fn upgrade(
     State((node, router)): State<(AppState, Router)>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
-    let ticket = node.relay.presence.ticket();
+    let ticket = node.relay.ticket();
     let principal = principal(&node, request.headers()).await?;
     let Accepted { answer, upgrade, place } = accept(&mut request)?;
     let wishes = Wishes::from_headers(request.headers());

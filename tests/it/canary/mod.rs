@@ -9,6 +9,7 @@ mod features;
 mod links;
 mod marks;
 mod places;
+mod queue_key;
 mod refusals;
 mod search;
 mod world;
@@ -106,7 +107,7 @@ async fn nodes(backend: Backend, redis: Option<&RedisServer>) -> Vec<Server> {
 }
 
 /// Returns once nothing that has passed is in the memory of the process. It may take the time after which threads for
-/// blocking work end.
+/// blocking work end. That it is forgotten has no event, and each look stops the process for a moment.
 async fn forgotten(node: &Server, search: &Search) {
     let mut found = Vec::new();
     for _ in 0..10 {
