@@ -1,5 +1,7 @@
 //! The command line. Flags are the last layer of the settings and know nothing of their meaning.
 
+mod admin;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -7,6 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use toml::Value;
 
 use crate::config::{Flag, Sources};
+
+pub use admin::{AccountStep, AdminArgs, AdminStep, InviteStep, LogStep};
 
 /// A self-hosted key directory and blind message relay for clients that speak the Signal protocol.
 #[derive(Parser)]
@@ -32,17 +36,39 @@ pub enum Command {
         #[command(subcommand)]
         step: MigrateStep,
     },
-    /// Make, show or replace the keys for sealed sender.
+    /// Make, show or replace the keys for sealed sender, and those that sign tokens.
     #[command(after_help = KEYS_EXAMPLES)]
     Keys {
         /// What to do with them.
         #[command(subcommand)]
         step: KeysStep,
     },
+    /// Copy the SQLite database to a file, also while a server runs.
+    #[command(after_help = BACKUP_EXAMPLES)]
+    Backup {
+        /// Where to. It must not exist yet.
+        file: PathBuf,
+        /// Do not tell on standard error how far the copy is.
+        #[arg(long)]
+        quiet: bool,
+    },
+    /// Put a backup in the place of the database. The server must be stopped.
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore {
+        /// The backup: a file that `blind-relay backup` wrote, or a copy of relay.db.
+        #[arg(required_unless_present = "in_place", conflicts_with = "in_place")]
+        file: Option<PathBuf>,
+        /// The database is a backup already, put there by pg_restore, a snapshot or by hand.
+        #[arg(long)]
+        in_place: bool,
+    },
     /// Check configuration, data directory, keys, database, Redis, TLS, clock and limits, and say how to mend what is wrong.
     Doctor,
     /// Print the configuration in effect, where each value came from, and no secrets.
     Config,
+    /// Have a running server do what only its operator may: sums, accounts, invites, draining, and the log of all that.
+    #[command(after_help = admin::EXAMPLES)]
+    Admin(AdminArgs),
     /// Hold a running system against what this release says that it knows.
     #[command(after_help = AUDIT_EXAMPLES)]
     Audit {
@@ -105,12 +131,12 @@ pub enum MigrateStep {
     Status,
 }
 
-/// What to do with the keys for sealed sender.
+/// What to do with the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub enum KeysStep {
     /// Make a server key, and the trust root unless it is there. The first start does the same.
     Init,
-    /// Show the trust root that clients pin, and which server key is in use.
+    /// Show the trust root that clients pin, which server key is in use, and the names of the keys that sign tokens.
     Show {
         /// As a JSON object, for programs.
         #[arg(long)]
@@ -118,6 +144,13 @@ pub enum KeysStep {
     },
     /// Replace the server key. Needs the trust root; what the old key signed stays valid. Takes effect at the next start.
     RotateServerKey,
+    /// Have another key sign tokens. Running nodes take it up within seconds; the old one verifies what it signed until that
+    /// is over.
+    Rotate {
+        /// The old key was stolen: take nothing any more that it signed.
+        #[arg(long)]
+        now: bool,
+    },
 }
 
 /// Settings as flags. What has none here is set in the file or the environment.
@@ -164,6 +197,9 @@ pub struct SettingsArgs {
     /// Who may register: open (anyone who reaches the server) or closed. Needed if a listener is not on loopback.
     #[arg(long, global = true, value_name = "POLICY")]
     registration: Option<String>,
+    /// Rate limits: on, off (for load tests), or how many times as much as declared [default: on].
+    #[arg(long, global = true, value_name = "SCALE")]
+    limits: Option<String>,
     /// Form of the log: text or json [default: text].
     #[arg(long, global = true, value_name = "FORM")]
     log: Option<String>,
@@ -185,6 +221,7 @@ impl Cli {
             ("trust_root_file", "--trust-root-file", s.trust_root_file),
             ("server_key_file", "--server-key-file", s.server_key_file),
             ("registration", "--registration", s.registration),
+            ("rate_limits", "--limits", s.limits),
             ("log", "--log", s.log),
         ];
         for (key, name, value) in strings {
@@ -230,6 +267,24 @@ capitals and two underscores for the dot of a table make its name (BLIND_RELAY_Q
 
 Exit status: 0 done, 1 failed, 2 wrong usage or configuration.";
 
+const BACKUP_EXAMPLES: &str = "\
+Examples:
+  blind-relay backup /backup/relay-monday.db                       While the server runs
+  blind-relay --config relay.toml backup /backup/relay-monday.db   The database of these settings
+
+Give the settings of the server itself, as its user. The copy is checked before it gets its name. Keep it apart from the
+pepper and the trust root, which are not in it. PostgreSQL has its own tools; docs/backup.md says what to do there.
+
+Exit status: 0 there is a backup that can be put back, 1 there is none.";
+
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  blind-relay restore /backup/relay-monday.db     SQLite: the backup takes the database's place
+  blind-relay restore --in-place                  PostgreSQL, after pg_restore; SQLite, after a snapshot was put back
+
+All nodes must be stopped. One-time keys are invalid afterwards, since some of them were handed out after the backup was
+made; devices are asked for new ones. The database that was there is kept beside the new one.";
+
 const AUDIT_EXAMPLES: &str = "\
 Examples:
   blind-relay audit blindness                       Look at everything that is at hand
@@ -264,6 +319,8 @@ Examples:
   blind-relay keys init --trust-root-file /media/usb/trust-root    Keep the trust root off this machine from the start
   blind-relay keys show                                            What clients must pin
   blind-relay keys rotate-server-key --trust-root-file /media/usb/trust-root
+  blind-relay keys rotate                                          Another key for tokens, from time to time
+  blind-relay keys rotate --now                                    The same, when the old one may have been stolen
 
 All nodes of one database have the same trust root: it is in every client, and the database remembers it. A node needs
 its private half only to make a server key. Give a new node either the trust root's file, with which it makes a server
@@ -296,6 +353,13 @@ mod tests {
             KEYS_EXAMPLES,
             AUDIT_EXAMPLES,
             BLINDNESS_EXAMPLES,
+            BACKUP_EXAMPLES,
+            RESTORE_EXAMPLES,
+            admin::EXAMPLES,
+            admin::ACCOUNT_EXAMPLES,
+            admin::INVITE_EXAMPLES,
+            admin::DRAIN_EXAMPLES,
+            admin::LOG_EXAMPLES,
         ]
         .iter()
         .flat_map(|text| text.lines())
@@ -314,7 +378,7 @@ mod tests {
             );
             count += 1;
         }
-        assert_eq!(count, 17);
+        assert_eq!(count, 39);
     }
 
     #[test]
@@ -356,6 +420,8 @@ mod tests {
             "s",
             "--registration",
             "closed",
+            "--limits",
+            "10",
             "--log",
             "json",
         ];
@@ -365,10 +431,10 @@ mod tests {
                 .iter()
                 .filter(|setting| setting.origin != Origin::Default)
                 .count();
-            assert_eq!(set, 12);
+            assert_eq!(set, 13);
             let config = Config::from_settings(settings).unwrap();
             assert_eq!(config.listen.len(), 2);
-            assert_eq!(config.registration, Registration::Closed);
+            assert_eq!(config.registration, Registration::Closed { chosen: true });
             assert!(matches!(config.database, Database::Postgres(_)));
         }
         let config = Config::from_settings(load(parse(&["--tls-self-signed"]).1))

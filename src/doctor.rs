@@ -2,16 +2,19 @@
 //!
 //! It changes nothing: what is missing and would be made by the server is told as such.
 
+mod age;
 mod attachments;
 mod machine;
+mod proxies;
 mod services;
 
 use std::fmt;
 
 use anyhow::anyhow;
 
-use crate::config::{Config, Registration, Tls};
+use crate::config::{Codes, Config, EmailCarrier, Registration, SmsCarrier, Tls};
 use crate::domain::{Clock, SystemClock, Timestamp};
+use crate::limits::Scale;
 use crate::tls::{TlsFiles, days_left};
 
 pub use attachments::attachments;
@@ -101,8 +104,10 @@ pub async fn checks(config: &Config, now: Timestamp) -> Vec<Check> {
     // A configuration that cannot be used does not get here: it was refused with its own remedies.
     let mut checks = vec![Check::ok("configuration", "every setting is known and fits")];
     checks.push(listeners(config));
+    checks.push(proxies::proxies(config));
     checks.push(registration(config));
     checks.push(answers(config));
+    checks.push(rate_limits(config));
     checks.push(data_dir(&config.data_dir));
     checks.push(pepper(config));
     checks.push(keys(config));
@@ -112,6 +117,24 @@ pub async fn checks(config: &Config, now: Timestamp) -> Vec<Check> {
     checks.push(tls(config, now));
     checks.push(descriptors(config));
     checks
+}
+
+fn rate_limits(config: &Config) -> Check {
+    const NAME: &str = "rate limits";
+    match config.rate_limits {
+        Scale::Off => Check::warn(
+            NAME,
+            "off: anyone may use up the keys, queues and codes of others",
+            "take rate_limits = \"off\" and --limits off away, unless this is a load test",
+        ),
+        #[expect(clippy::float_cmp, reason = "exactly what was written")]
+        Scale::Times(times) if times != 1.0 => Check::warn(
+            NAME,
+            format!("{times} times those that are declared (docs/limits.md)"),
+            "take rate_limits and --limits away, unless that is meant",
+        ),
+        Scale::Times(_) => Check::ok(NAME, "as declared (docs/limits.md)"),
+    }
 }
 
 fn listeners(config: &Config) -> Check {
@@ -135,15 +158,45 @@ fn listeners(config: &Config) -> Check {
 
 fn registration(config: &Config) -> Check {
     let reachable = config.listen.iter().any(|address| !address.ip().is_loopback());
+    let work = match config.registration_work_bits {
+        Some(bits) => format!(", after {bits} bits of work"),
+        None => String::new(),
+    };
     match config.registration {
         Registration::Open if reachable => {
-            let remedy =
-                "anyone who reaches the server can register: choose --registration closed if you do not want that";
-            Check::warn("registration", "open", remedy)
+            let remedy = "anyone who reaches the server can register, and take over any number on it: choose \
+                          --registration invite, otp or closed if you do not want that";
+            Check::warn("registration", format!("open{work}"), remedy)
         }
-        Registration::Open => Check::ok("registration", "open, on loopback only"),
-        Registration::Closed => Check::ok("registration", "closed"),
+        Registration::Open => Check::ok("registration", format!("open, on loopback only{work}")),
+        Registration::Invite => Check::ok("registration", format!("by invite{work}")),
+        Registration::Otp => Check::ok("registration", format!("by codes, {}{work}", carriers(&config.codes))),
+        Registration::Closed { chosen: true } => Check::ok("registration", "closed"),
+        Registration::Closed { chosen: false } => {
+            let remedy = "say who may register: --registration invite, otp, open or closed";
+            Check::warn(
+                "registration",
+                "closed, because nothing says who may register and the server is reachable from other machines",
+                remedy,
+            )
+        }
     }
+}
+
+fn carriers(codes: &Codes) -> String {
+    let sms = match &codes.sms {
+        None => "none to numbers",
+        Some(SmsCarrier::Log) => "to numbers on standard output",
+        Some(SmsCarrier::Twilio { .. }) => "to numbers by twilio",
+        Some(SmsCarrier::Webhook(_)) => "to numbers by webhook",
+    };
+    let email = match &codes.email {
+        None => "none to e-mail addresses",
+        Some(EmailCarrier::Log) => "to e-mail addresses on standard output",
+        Some(EmailCarrier::Smtp(_)) => "to e-mail addresses by smtp",
+        Some(EmailCarrier::Webhook(_)) => "to e-mail addresses by webhook",
+    };
+    format!("{sms}, {email}")
 }
 
 fn answers(config: &Config) -> Check {

@@ -13,18 +13,24 @@
 //! 6. The client's answer becomes an acknowledgement, and the next commit deletes the row.
 
 pub mod accounts;
+pub mod age;
+pub mod admin;
 pub mod attachments;
 pub mod audit;
 pub mod auth;
+pub mod backup;
 pub mod calling;
 pub mod certificates;
 pub mod cli;
+pub mod codes;
 pub mod config;
+pub mod console;
 pub mod directory;
 pub mod doctor;
 pub mod domain;
 pub mod encoding;
 pub mod http;
+pub mod limits;
 pub mod manifest;
 pub mod provisioning;
 pub mod relay;

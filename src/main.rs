@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use blind_relay::cli::{Cli, Command};
 use blind_relay::config::{self, Config};
-use blind_relay::{audit, doctor, server, telemetry};
+use blind_relay::{audit, backup, console, doctor, server, telemetry};
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use zeroizing_alloc::ZeroAlloc;
@@ -51,9 +51,12 @@ fn main() -> ExitCode {
         let done = match command {
             Command::Serve => server::run_until_signal(config).await,
             Command::Migrate { step } => server::migrate(&config, step).await,
-            Command::Keys { step } => server::keys(&config, step),
+            Command::Keys { step } => server::keys(&config, step).await,
+            Command::Backup { file, quiet } => backup::make(&config, &file, quiet).await,
+            Command::Restore { file, in_place: _ } => backup::restore(&config, file.as_deref()).await,
             Command::Doctor => doctor::run(&config).await,
             Command::Config => Ok(()),
+            Command::Admin(args) => return console::run(&config, args).await,
             // Its exit status says more than whether it failed.
             Command::Audit { step } => return Ok(audit::run(&config, step).await),
         };

@@ -1,5 +1,5 @@
 //! Drops what has had its time: attachments, envelopes nobody fetched, verification sessions nobody finished, offers nobody
-//! took up, reservations and holds of user names, linked devices nobody uses.
+//! took up, ids of one-time keys, reservations and holds of user names, the operator's acts, linked devices nobody uses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::attachments::{Attachments, Refused};
-use crate::domain::{Aci, Clock, MailboxId};
+use crate::domain::{Aci, Clock, MailboxId, SPENT_DAYS};
 use crate::storage::{Storage, StorageError};
 use crate::telemetry::metrics;
 
@@ -37,10 +37,30 @@ pub async fn sweep(storage: &Storage, clock: &dyn Clock) -> Result<(u64, u64), S
     }
     let sessions = storage.accounts.expire_sessions(clock.now()).await?;
     metrics::expired("verification_session", sessions);
+    let invites = storage.invites.expire(clock.now().day()).await?;
+    metrics::expired("invite", invites);
     let offers = storage.devices.expire_offers(clock.now()).await?;
     metrics::expired("link_offer", offers);
+    let kept_from = clock.now().day().plus(-SPENT_DAYS);
+    loop {
+        let forgotten = storage.keys.forget_spent(kept_from, ROWS_PER_TRANSACTION).await?;
+        metrics::expired("spent_key", forgotten);
+        if forgotten < u64::from(ROWS_PER_TRANSACTION) {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let acts = storage
+        .admin
+        .expire_log(clock.now().minute() - ADMIN_LOG_MINUTES, ROWS_PER_TRANSACTION)
+        .await?;
+    metrics::expired("admin_log", acts);
     let names = storage.usernames.expire(clock.now()).await?;
     metrics::expired("username", names);
+    let tokens = storage.tokens.expire(clock.now().day()).await?;
+    metrics::expired("token_session", tokens);
+    let keys = storage.tokens.expire_keys(clock.now()).await?;
+    metrics::expired("token_key", keys);
     Ok((envelopes, sessions))
 }
 
@@ -140,6 +160,8 @@ pub const PERIOD: Duration = Duration::from_secs(30);
 const ORPHANS_FIRST: Duration = Duration::from_secs(60 * 60);
 const ORPHANS_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 const ROWS_PER_TRANSACTION: u32 = 1000;
+/// A year. What is left to be dropped waits for the next sweep.
+const ADMIN_LOG_MINUTES: i64 = 366 * 24 * 60;
 /// Each takes its keys and its queue with it.
 const DEVICES_PER_TRANSACTION: u32 = 50;
 
@@ -183,6 +205,7 @@ mod tests {
         let deliveries = (0..more_than_one_transaction).map(|_| Delivery {
             copies: vec![sealed_copy(MailboxId(10), 1, b"")],
             expires: Day(131),
+            ..Delivery::default()
         });
         let batch = Batch {
             deliveries: deliveries.collect(),

@@ -25,10 +25,24 @@ impl SealingKey {
         Self(*derive_bytes(secret, salt, purpose))
     }
 
+    /// A key that was made elsewhere.
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, for what carries it.
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Seals `plaintext` for the given context.
     pub fn seal(&self, context: &[u8], plaintext: &[u8]) -> Sealed {
-        let mut sealed = vec![0; NONCE_BYTES];
-        fill_random(&mut sealed);
+        self.seal_with(&random(), context, plaintext)
+    }
+
+    /// As [`Self::seal`], with a nonce of the caller's: for what must come out the same again. Two texts never have one.
+    pub(crate) fn seal_with(&self, nonce_bytes: &[u8; NONCE_BYTES], context: &[u8], plaintext: &[u8]) -> Sealed {
+        let mut sealed = nonce_bytes.to_vec();
         let nonce = nonce(&sealed);
         let ciphertext = XChaCha20Poly1305::new(&self.0.into())
             .encrypt(
@@ -89,7 +103,7 @@ fn nonce(bytes: &[u8]) -> XNonce {
     nonce
 }
 
-const NONCE_BYTES: usize = 24;
+pub(crate) const NONCE_BYTES: usize = 24;
 
 #[cfg(test)]
 mod tests {

@@ -7,13 +7,15 @@ mod app;
 mod attachments;
 mod keys;
 mod lifecycle;
+mod registration;
+mod tokens;
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use axum::Router;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Semaphore;
@@ -23,13 +25,17 @@ use crate::auth::ServerSecrets;
 use crate::cli::MigrateStep;
 use crate::config::{Config, Database, Limits, Pepper, Tls};
 use crate::domain::{Clock, SystemClock, Timestamp};
+use crate::http::crowd::Crowd;
 use crate::http::health::Readiness;
-use crate::http::listener::{ConnectionLimits, Listener};
+use crate::limits::{Elapsed, Scale, monotonic};
+use crate::http::operator::socket::AdminSocket;
+use crate::http::listener::{ConnectionLimits, Door, Listener};
+use crate::http::proxies::Proxies;
 use crate::secret_file;
 use crate::storage::migrate;
 use crate::tls::{ServerTls, TlsFiles, self_signed};
 
-pub use app::location;
+pub use app::{location, open_storage, queue_limits};
 pub use attachments::blobs;
 pub use keys::{key_files, keys};
 pub use lifecycle::{Lifecycle, Unfinished, signals};
@@ -38,6 +44,7 @@ pub use lifecycle::{Lifecycle, Unfinished, signals};
 pub struct Server {
     listeners: Vec<Listener>,
     admin: Listener,
+    operator: Option<AdminSocket>,
     app: App,
     tls: Option<Arc<ServerTls>>,
     lifecycle: Lifecycle,
@@ -49,6 +56,8 @@ pub struct App {
     pub router: Router,
     /// Every route of the admin listener.
     pub admin: Router,
+    /// Every route of the admin socket.
+    pub operator: Router,
     /// What load balancers are told.
     pub readiness: Readiness,
 }
@@ -56,29 +65,43 @@ pub struct App {
 impl Server {
     /// Builds everything and binds every address, so that nothing but serving is left that could fail.
     pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+        Self::bind_at(config, monotonic()).await
+    }
+
+    /// As [`Self::bind`], with a time of its own by which rate limits refill.
+    pub async fn bind_at(config: &Config, elapsed: Elapsed) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         secret_file::create_private_dir(&config.data_dir)
             .with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
         raise_descriptor_limit();
         let tls = load_tls(&config.tls, clock.now())?;
         let lifecycle = Lifecycle::new(config.drain);
-        let app = app::build(config, &lifecycle).await?;
+        let app = app::build(config, &lifecycle, elapsed).await?;
 
-        let slots = Arc::new(Semaphore::new(config.limits.max_connections));
+        let door = door(config);
         let limits = connection_limits(&config.limits);
         let mut listeners = Vec::new();
         for &address in &config.listen {
             let acceptor = tls.as_ref().map(ServerTls::acceptor);
-            let bound = Listener::bind(address, acceptor, limits.clone(), Arc::clone(&slots)).await;
+            let bound = Listener::bind(address, acceptor, limits.clone(), door.clone()).await;
             listeners.push(bound.with_context(|| bind_failed("listen", address))?);
         }
         // A few places of its own: the operator must be able to look when clients have taken all others.
-        let own = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
+        let own = Door::open(Arc::new(Semaphore::new(ADMIN_CONNECTIONS)));
         let admin = Listener::bind(config.admin_listen, None, limits, own).await;
         let admin = admin.with_context(|| bind_failed("admin_listen", config.admin_listen))?;
+        let operator = match &config.admin_socket {
+            Some(path) => Some(
+                AdminSocket::bind(path)
+                    .await
+                    .map_err(|error| anyhow!("{error} (admin_socket); {}", error.remedy()))?,
+            ),
+            None => None,
+        };
         Ok(Self {
             listeners,
             admin,
+            operator,
             app,
             tls,
             lifecycle,
@@ -109,6 +132,7 @@ impl Server {
         let Self {
             listeners,
             admin,
+            operator,
             app,
             tls,
             lifecycle,
@@ -129,14 +153,27 @@ impl Server {
         // Until the very end: health and metrics are most wanted while a server stops.
         let admin_stop = CancellationToken::new();
         let _stop_admin = admin_stop.clone().drop_guard();
+        // Its file goes when this returns.
+        let _socket_file = operator.map(|socket| {
+            let (file, serving) = socket.serve(app.operator, admin_stop.clone(), lifecycle.background.clone());
+            tokio::spawn(serving);
+            file
+        });
         tokio::spawn(admin.serve(app.admin, admin_stop, lifecycle.background.clone()));
 
-        shutdown.cancelled().await;
+        let give_up = lifecycle.give_up.clone();
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = give_up.cancelled() => {}
+        }
         tracing::info!("stopping");
         app.readiness.drain();
         match lifecycle.stop(accepting, cut).await {
             Ok(()) => {
                 tracing::info!("stopped");
+                if give_up.is_cancelled() {
+                    bail!("the database was put back while this node ran: start it again");
+                }
                 Ok(())
             }
             Err(unfinished) => {
@@ -214,11 +251,22 @@ async fn run_with_cut(config: Config, shutdown: CancellationToken, cut: Cancella
     text.push_str(&first_thing_to_try(&config, &urls[0]));
     say(&text);
     tracing::info!(admin = %server.admin_address()?, "serving");
+    registration::announce(&config);
     if config.relay.answer_tick.is_zero() {
         tracing::warn!(
             "relay.answer_tick_millis is 0: whoever sends to a device can tell by the time of the answer whether it is \
              connected; the default hides that"
         );
+    }
+    match config.rate_limits {
+        Scale::Off => tracing::warn!(
+            "rate limits are off: anyone may use up the keys, queues and codes of others; that is for load tests alone"
+        ),
+        #[expect(clippy::float_cmp, reason = "exactly what was written")]
+        Scale::Times(times) if times != 1.0 => {
+            tracing::warn!("rate limits are not those that are declared: rate_limits or --limits says how many times as much");
+        }
+        Scale::Times(_) => {}
     }
     server.serve(shutdown, cut).await
 }
@@ -238,6 +286,16 @@ fn load_tls(tls: &Tls, now: Timestamp) -> anyhow::Result<Option<Arc<ServerTls>>>
     };
     let loaded = ServerTls::load(files, now).map_err(|error| anyhow!("TLS: {error}; {}", error.remedy()))?;
     Ok(Some(loaded))
+}
+
+/// Whom the main listeners let in.
+fn door(config: &Config) -> Door {
+    let crowd = Crowd::new(config.limits.max_connections_per_network);
+    Door {
+        slots: Arc::new(Semaphore::new(config.limits.max_connections)),
+        crowd: (config.rate_limits != Scale::Off).then_some(crowd),
+        proxies: Arc::new(Proxies::new(config.proxies.trusted.clone(), config.proxies.protocol)),
+    }
 }
 
 fn connection_limits(limits: &Limits) -> ConnectionLimits {

@@ -1,5 +1,7 @@
 //! A client's end of a WebSocket, as thin as can be: what is measured is the server.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -8,7 +10,7 @@ use keys_schema::proto::{
 };
 use prost::Message as _;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -38,11 +40,27 @@ pub(crate) enum Received {
 impl Socket {
     /// Opens a socket, for a device if there is an authorization.
     pub(crate) async fn open(address: &str, authorization: Option<&str>) -> anyhow::Result<Self> {
+        Self::open_from(address, None, authorization).await
+    }
+
+    /// As [`Self::open`], from an address of this machine.
+    pub(crate) async fn open_from(
+        address: &str,
+        from: Option<Ipv4Addr>,
+        authorization: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let mut request = format!("ws://{address}/v1/websocket/").into_client_request()?;
         if let Some(authorization) = authorization {
             request.headers_mut().insert("authorization", authorization.parse()?);
         }
-        let tcp = TcpStream::connect(address).await?;
+        let tcp = match from {
+            None => TcpStream::connect(address).await?,
+            Some(from) => {
+                let socket = TcpSocket::new_v4()?;
+                socket.bind((from, 0).into())?;
+                socket.connect(address.parse()?).await?
+            }
+        };
         tcp.set_nodelay(true)?;
         let config = WebSocketConfig::default().read_buffer_size(4096);
         let (stream, _) = tokio_tungstenite::client_async_with_config(request, tcp, Some(config)).await?;
@@ -77,14 +95,26 @@ impl Socket {
         body: Bytes,
         authorization: Option<&str>,
     ) -> anyhow::Result<()> {
-        let mut headers = vec!["content-type:application/json".to_owned()];
-        headers.extend(authorization.map(|authorization| format!("authorization:{authorization}")));
+        let authorization = authorization.map(|authorization| format!("authorization:{authorization}"));
+        self.feed_with(verb, path, body, authorization.as_slice()).await
+    }
+
+    /// As [`Self::feed_request`], with these headers.
+    pub(crate) async fn feed_with(
+        &mut self,
+        verb: &str,
+        path: &str,
+        body: Bytes,
+        headers: &[String],
+    ) -> anyhow::Result<()> {
+        let mut all = vec!["content-type:application/json".to_owned()];
+        all.extend_from_slice(headers);
         let request = WebSocketRequestMessage {
             verb: Some(verb.to_owned()),
             path: Some(path.to_owned()),
             body: Some(body),
             id: Some(self.next_id),
-            headers,
+            headers: all,
         };
         self.next_id += 1;
         self.feed(WebSocketMessage {
@@ -129,7 +159,11 @@ impl Socket {
     pub(crate) async fn next(&mut self) -> anyhow::Result<Received> {
         loop {
             match self.stream.next().await.context("the server closed the socket")?? {
-                Message::Binary(bytes) => return received(bytes),
+                Message::Binary(bytes) => {
+                    if let Some(received) = received(bytes)? {
+                        return Ok(received);
+                    }
+                }
                 Message::Close(frame) => bail!("the server closed the socket: {frame:?}"),
                 _ => {}
             }
@@ -144,22 +178,24 @@ impl Socket {
     }
 }
 
-fn received(bytes: Bytes) -> anyhow::Result<Received> {
+/// `None` for what the server itself says.
+fn received(bytes: Bytes) -> anyhow::Result<Option<Received>> {
     let message = WebSocketMessage::decode(bytes)?;
     if let Some(response) = message.response {
         let status = response.status.context("an answer has a status")?;
-        return Ok(Received::Answer {
+        return Ok(Some(Received::Answer {
             status,
             body: response.body.unwrap_or_default(),
-        });
+        }));
     }
     let request = message.request.context("a message is a request or an answer")?;
     let id = request.id.context("a push has an id")?;
     match request.path.as_deref() {
-        Some("/api/v1/message") => Ok(Received::Envelope(id)),
+        Some("/api/v1/message") => Ok(Some(Received::Envelope(id))),
+        Some("/api/v1/notice") => Ok(None),
         path => {
             ensure!(path == Some("/api/v1/queue/empty"), "an unknown push");
-            Ok(Received::QueueEmpty)
+            Ok(Some(Received::QueueEmpty))
         }
     }
 }

@@ -4,7 +4,9 @@
 //! database with the same durability. Run it with `cargo run --release -p bench`; it starts and stops everything itself,
 //! except Postgres, which is measured when a URL is given.
 
+mod abuse;
 mod audit;
+mod claims;
 mod client;
 mod idle;
 mod people;
@@ -56,11 +58,19 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Task {
+    /// A flood by a thousand accounts in ten simulated minutes: what it takes from its target, and what others feel of it.
+    Abuse,
     /// How long an audit takes over queues that hold so many envelopes together.
     Audit {
         /// Envelopes.
         #[arg(long, default_value_t = 1_000_000)]
         rows: u64,
+    },
+    /// Whether racing claims of one-time keys ever get one twice, while nodes are killed at random.
+    Claims {
+        /// Claims.
+        #[arg(long, default_value_t = 1_000_000)]
+        claims: u64,
     },
     /// What sealing the queue costs: the same queue sealed and unsealed, in turns.
     Sealing {
@@ -81,6 +91,9 @@ impl Options {
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     server::raise_descriptor_limit();
+    if let Some(Task::Abuse) = options.task {
+        return Box::pin(abuse::run()).await;
+    }
     if let Some(Task::Sealing { rounds }) = options.task {
         run_sealing(&options, Backend::sqlite()?, rounds).await?;
         if let Some(url) = &options.postgres {
@@ -97,6 +110,13 @@ async fn main() -> anyhow::Result<()> {
         run_audit(&binary, &template, Backend::sqlite()?, rows).await?;
         if let Some(url) = &options.postgres {
             run_audit(&binary, &template, Backend::postgres(url).await?, rows).await?;
+        }
+        return Ok(());
+    }
+    if let Some(Task::Claims { claims }) = options.task {
+        run_claims(&binary, Backend::sqlite()?, claims).await?;
+        if let Some(url) = &options.postgres {
+            run_claims(&binary, Backend::postgres(url).await?, claims).await?;
         }
         return Ok(());
     }
@@ -191,6 +211,24 @@ async fn run_audit(binary: &std::path::Path, template: &Template, backend: Backe
         measured.bytes / 1_000_000,
         measured.took.as_secs_f64(),
     ));
+    backend.remove().await
+}
+
+async fn run_claims(binary: &std::path::Path, backend: Backend, claims: u64) -> anyhow::Result<()> {
+    let measured = claims::measure(binary, &backend, Template::load()?, claims).await?;
+    say(&format!(
+        "{:<9} claims: {} answered at {:.0} per second, {} one-time keys and {} last-resort answers, {} cut off by {} kills, \
+         {} keys handed out twice",
+        backend.name(),
+        measured.answered,
+        measured.per_second,
+        measured.one_time,
+        measured.last_resort,
+        measured.lost,
+        measured.kills,
+        measured.doubles,
+    ));
+    anyhow::ensure!(measured.doubles == 0, "keys were handed out twice");
     backend.remove().await
 }
 

@@ -29,6 +29,15 @@ impl Template {
     }
 }
 
+impl Template {
+    /// The Kyber key under another id.
+    pub(crate) fn kyber_as(&self, id: u32) -> Value {
+        let mut key = self.last_resort.clone();
+        key["keyId"] = id.into();
+        key
+    }
+}
+
 fn signed_key(key: &Value) -> anyhow::Result<Value> {
     let id = key.get("keyId").or_else(|| key.get("id")).context("a key has an id")?;
     Ok(json!({
@@ -85,9 +94,19 @@ pub(crate) async fn register(
     first: usize,
     count: usize,
 ) -> anyhow::Result<Vec<Person>> {
+    register_at(&server.address, template, first, count).await
+}
+
+/// As [`register`], where a server listens.
+pub(crate) async fn register_at(
+    address: &str,
+    template: &Template,
+    first: usize,
+    count: usize,
+) -> anyhow::Result<Vec<Person>> {
     let lanes = LANES.min(count.max(1));
     let people = stream::iter(0..lanes).map(|lane| async move {
-        let mut socket = Socket::open(&server.address, None).await?;
+        let mut socket = Socket::open(address, None).await?;
         let mut people = Vec::new();
         for index in (lane..count).step_by(lanes) {
             people.push(register_one(&mut socket, template, first + index).await?);
@@ -126,7 +145,7 @@ fn registration(template: &Template, session: &str) -> Value {
             "registrationId": REGISTRATION_ID,
             "pniRegistrationId": REGISTRATION_ID,
             "capabilities": { "spqr": true },
-            "unidentifiedAccessKey": STANDARD.encode([7; 16]),
+            "unidentifiedAccessKey": STANDARD.encode(ACCESS_KEY),
         },
         "aciIdentityKey": template.identity,
         "pniIdentityKey": template.identity,
@@ -141,6 +160,8 @@ fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
+/// Of every account here.
+pub(crate) const ACCESS_KEY: [u8; 16] = [7; 16];
 /// Of every device here.
 pub(crate) const REGISTRATION_ID: u16 = 4711;
 const LANES: usize = 16;

@@ -151,7 +151,8 @@ fn ciphertext() -> Vec<u8> {
     [&[0x44], &ratchet_key[..], &[0x10, 0], &ciphertext, &[0x44; 8]].concat()
 }
 
-fn send_to(person: &Person) -> (String, Bytes) {
+/// A message of 1 KiB: where to and what.
+pub(crate) fn send_to(person: &Person) -> (String, Bytes) {
     let body = json!({
         "messages": [{
             "type": 1,

@@ -14,6 +14,7 @@ use anyhow::{Context, ensure};
 use blind_relay::domain::{
     Aci, Acknowledgement, Batch, Copy, Day, Delivery, Enqueued, MailboxId, PageLimit, QueueLimits, SealedEnvelope, Seq,
 };
+use blind_relay::relay::Shares;
 use blind_relay::relay::presence::Presence;
 use blind_relay::relay::writer::Writer;
 use blind_relay::sealing::SealingKey;
@@ -132,7 +133,9 @@ impl Queue {
         let queue: Arc<dyn EnvelopeQueue> = Arc::clone(&storage.queue);
         let bus: Arc<dyn Bus> = Arc::new(SingleNode);
         let presence = Arc::new(Presence::default());
-        let writer = Writer::start(lanes, &TaskTracker::new(), &queue, &presence, &bus);
+        // 100 in a hundred: nothing is counted.
+        let shares = Arc::new(Shares::new(limits, 100));
+        let writer = Writer::start(lanes, &TaskTracker::new(), &queue, &presence, &bus, &shares);
         Ok(Self {
             storage,
             writer,
@@ -159,6 +162,7 @@ impl Queue {
                     let delivery = Delivery {
                         copies,
                         expires: Day(100_000),
+                        ..Delivery::default()
                     };
                     let outcome = self
                         .writer

@@ -92,25 +92,43 @@ impl Server {
     /// Starts it with limits that do not get in the way of load, and waits for its address. Without an `answer_tick` it has
     /// its own.
     pub(crate) async fn start(binary: &Path, backend: &Backend, answer_tick: Option<&str>) -> anyhow::Result<Self> {
+        Self::start_node(binary, backend, "data", answer_tick, "127.0.0.1:0").await
+    }
+
+    /// One of several nodes of one database, each with a data directory of its own and the keys of all.
+    pub(crate) async fn start_node(
+        binary: &Path,
+        backend: &Backend,
+        data_dir: &str,
+        answer_tick: Option<&str>,
+        listen: &str,
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(binary);
         command
             .args([
                 "serve",
                 "--listen",
-                "127.0.0.1:0",
+                listen,
                 "--admin-listen",
                 "127.0.0.1:0",
                 "--data-dir",
             ])
-            .arg(backend.dir().join("data"))
+            .arg(backend.dir().join(data_dir))
             .env("BLIND_RELAY_QUEUE__MAX_ENVELOPES", "1000000")
             .env("BLIND_RELAY_QUEUE__MAX_BYTES", "10000000000")
             .env("BLIND_RELAY_LOG_LEVEL", "warn")
+            // All load comes from one place, and is what is measured.
+            .env("BLIND_RELAY_RATE_LIMITS", "off")
             .envs(answer_tick.map(|millis| ("BLIND_RELAY_RELAY__ANSWER_TICK_MILLIS", millis)))
             .stdout(Stdio::piped())
             .kill_on_drop(true);
         if let Backend::Postgres { url, .. } = backend {
             command.env("BLIND_RELAY_DATABASE_URL", url);
+        }
+        if data_dir != "data" {
+            command
+                .env("BLIND_RELAY_PEPPER_FILE", backend.dir().join("pepper"))
+                .env("BLIND_RELAY_TRUST_ROOT_FILE", backend.dir().join("trust-root"));
         }
         let mut child = command
             .spawn()

@@ -1,7 +1,7 @@
-//! The value of an `Authorization` header.
+//! The value of an `Authorization` header: a password or a token.
 
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|header: &[u8]| {
-    let _ = blind_relay::auth::BasicCredentials::parse(header);
+    let _ = blind_relay::auth::Credentials::parse(header);
 });

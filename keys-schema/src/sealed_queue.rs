@@ -234,6 +234,12 @@ impl Opener {
         }
     }
 
+    /// Its key, for what carries it on behalf of the device.
+    #[must_use]
+    pub fn key(&self) -> QueueKey {
+        QueueKey(self.key.to_bytes().into())
+    }
+
     /// The public half of its key.
     #[must_use]
     pub const fn public_key(&self) -> &QueuePublicKey {

@@ -170,7 +170,7 @@ impl Linker {
         let number = number.ok_or(LinkRefused::Token)?;
         for _ in 0..ROUNDS {
             let account = self.accounts.find(&ServiceId::Aci(offer.aci)).await?;
-            let account = account.ok_or(LinkRefused::Token)?;
+            let account = account.filter(|account| !account.suspended).ok_or(LinkRefused::Token)?;
             check_signed(&account.aci_identity, &request.aci_keys)?;
             check_signed(&account.pni_identity, &request.pni_keys)?;
             if is_downgrade(&account, request.capabilities) {

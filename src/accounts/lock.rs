@@ -52,6 +52,12 @@ pub(super) fn holds_for(account: &Account, shown: Option<&RegistrationLock>, now
     (remaining > 0).then_some(remaining)
 }
 
+/// What whoever registers the number of a suspended account is told: the same as of an account with a lock that was in use
+/// today. It holds for as long as the account is suspended.
+pub(super) fn suspended_for(now: Timestamp) -> i64 {
+    now.day().plus(DAYS + 1).midnight().0.saturating_sub(now.0)
+}
+
 const DAYS: i32 = 7;
 
 #[cfg(test)]

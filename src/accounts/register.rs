@@ -9,7 +9,7 @@ use crate::auth::{
 };
 use crate::domain::{
     Account, Avatar, Clock, Device, DeviceId, MailboxId, NumberHash, Registered, Registration, RegistrationId,
-    SecretVerifier, SessionKey, SignedKeys,
+    SecretVerifier, SessionKey, SignedKeys, VerificationSession,
 };
 use crate::sealing::random;
 use crate::storage::{AccountStore, StorageError};
@@ -81,7 +81,7 @@ pub enum RegistrationRefused {
     /// The session is for another number.
     #[error("the verification session is for another number")]
     OtherNumber,
-    /// The number has no account with this recovery password.
+    /// The number has no account with this recovery password; or it has one, and an invite does not prove whose it is.
     #[error("the recovery password is wrong")]
     RecoveryPassword,
     /// The number's account has a registration lock, and the right one was not shown. It holds for so many milliseconds,
@@ -128,10 +128,11 @@ impl Registrar {
     pub async fn register(&self, request: &RegistrationRequest) -> Result<RegisteredAccount, RegistrationRefused> {
         let number = self.secrets.hash_number(&request.number);
         // Before the number's account is looked for: who proves nothing learns nothing about it, not by the time either.
-        let session = self.session(&request.proof, &number).await?;
+        let proven = self.session(&request.proof, &number).await?;
         for _ in 0..ROUNDS {
             let old = self.find(&number).await?;
-            self.check(request, old.as_ref())?;
+            self.check(request, proven.as_ref(), old.as_ref())?;
+            let session = proven.as_ref().map(|session| session.key);
             let registration = self.registration(request, number, session, old.as_ref());
             let (pni, again, dropped, avatars) = match self.store.register(&registration, self.clock.now()).await? {
                 Registered::New => (registration.pni, false, vec![], vec![]),
@@ -155,7 +156,11 @@ impl Registrar {
     }
 
     /// The session that proves the number, if the proof is one.
-    async fn session(&self, proof: &Proof, number: &NumberHash) -> Result<Option<SessionKey>, RegistrationRefused> {
+    async fn session(
+        &self,
+        proof: &Proof,
+        number: &NumberHash,
+    ) -> Result<Option<VerificationSession>, RegistrationRefused> {
         let Proof::Session(id) = proof else {
             return Ok(None);
         };
@@ -164,7 +169,7 @@ impl Registrar {
         if session.number != *number {
             return Err(RegistrationRefused::OtherNumber);
         }
-        Ok(Some(session.key))
+        Ok(Some(session))
     }
 
     /// The number's account. The same statements whether there is one or not.
@@ -174,7 +179,12 @@ impl Registrar {
     }
 
     /// Whether the account may be started over by this request.
-    fn check(&self, request: &RegistrationRequest, old: Option<&Account>) -> Result<(), RegistrationRefused> {
+    fn check(
+        &self,
+        request: &RegistrationRequest,
+        proven: Option<&VerificationSession>,
+        old: Option<&Account>,
+    ) -> Result<(), RegistrationRefused> {
         if let Proof::RecoveryPassword(password) = &request.proof
             && !is_recovery_password(password, old)
         {
@@ -183,6 +193,14 @@ impl Registrar {
         let Some(account) = old else {
             return Ok(());
         };
+        // Whoever is let in may not take what is somebody else's. Before the lock: it is nobody's business here.
+        if proven.is_some_and(|session| session.new_only) {
+            return Err(RegistrationRefused::RecoveryPassword);
+        }
+        if account.suspended {
+            // What the operator has closed is not opened by registering anew, with whatever secret.
+            return Err(RegistrationRefused::Locked(lock::suspended_for(self.clock.now())));
+        }
         if let Some(remaining) = lock::holds_for(account, request.attributes.lock.as_ref(), self.clock.now()) {
             return Err(RegistrationRefused::Locked(remaining));
         }

@@ -214,6 +214,9 @@ impl Canary {
         if code == "registration_closed" {
             return Err("the server takes no registrations, and the canaries need two accounts".to_owned());
         }
+        if code == "number" {
+            return Err("the server sends codes, and the canaries have nobody who gets them".to_owned());
+        }
         Err(format!("the server refused a canary: {} {code}", answer.status))
     }
 }

@@ -3,6 +3,7 @@
 use ::metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
 use crate::http::routes::ROUTES;
+use crate::limits::DECLARED;
 use crate::manifest::{BoundedBy, Label, Manifest, MetricKind};
 use crate::telemetry;
 
@@ -92,6 +93,7 @@ fn fits(label: &Label, value: &str) -> bool {
     match label.bounded_by {
         Some(BoundedBy::Routes) => ROUTES.iter().any(|route| route.path == value) || BESIDE_THE_LIST.contains(&value),
         Some(BoundedBy::Statuses) => value.len() == 3 && value.parse().is_ok_and(|status: u16| status >= 100),
+        Some(BoundedBy::Limits) => DECLARED.iter().any(|limit| limit.name == value),
         None => false,
     }
 }

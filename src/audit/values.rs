@@ -2,7 +2,7 @@
 
 use keys_schema::sealed_queue::Bucket;
 
-use crate::domain::{Day, Timestamp};
+use crate::domain::{Day, SPENT_DAYS, Timestamp};
 use crate::manifest::{Column, Entropy, Form, Table};
 
 use super::database::{Row, Value, Visitor};
@@ -269,10 +269,16 @@ fn expiry(table: &str, column: &str) -> Option<Expiry> {
         ("envelopes", "expires") => day(0, 366),
         ("usernames", "held_until") => day(0, 30),
         ("attachments", "expires") => day(1, 3_651),
+        // Ninety days are the most that may be set.
+        ("token_sessions", "expires") => day(0, 91),
+        ("token_sessions", "created") => day(i32::MAX, 1),
         ("attachment_budgets", "day") => day(3, 1),
+        ("spent_keys", "day") => day(SPENT_DAYS + 2, 1),
         // Not an end, but it cannot be to come.
         ("devices", "last_seen") => day(i32::MAX, 1),
-        ("verification_sessions" | "link_offers", "expires")
+        ("invites", "expires") => day(1, 366),
+        ("verification_sessions", "expires" | "next_code")
+        | ("link_offers", "expires")
         | ("usernames", "reserved_until")
         | ("attachments", "drop_at") => Some(Expiry::Instant),
         _ => None,

@@ -9,11 +9,15 @@ use moka::sync::Cache;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use crate::domain::{Account, Actor, Day, MailboxId, ProtocolAddress, SecretVerifier, ServiceId};
+use crate::domain::{
+    Account, Actor, Day, MailboxId, ProtocolAddress, SecretVerifier, ServiceId, TokenSessionId,
+};
 use crate::sealing::random;
 use crate::storage::{AccountCache, StorageError};
 
 use super::credential::{DeviceSecret, Password, queue_key};
+use super::tokens::Tokens;
+use super::{BasicUser, Credentials};
 
 /// A device that has proved itself.
 #[derive(Clone)]
@@ -28,6 +32,8 @@ pub struct Authenticated {
     pub secret: Arc<DeviceSecret>,
     /// Of the verifier that knows its password.
     pub salt: [u8; 16],
+    /// The session on which this rests, if it was a token that was shown.
+    pub session: Option<TokenSessionId>,
 }
 
 impl Authenticated {
@@ -45,12 +51,36 @@ impl Authenticated {
     }
 }
 
-/// Checks passwords, and remembers for a while which were right.
+/// A device that has proved itself, and what its queue is opened with.
+pub struct Proven {
+    /// The device.
+    pub device: Authenticated,
+    shown: Shown,
+}
+
+enum Shown {
+    Password(Password),
+    /// What its token carried.
+    QueueKey(QueueKey),
+}
+
+impl Proven {
+    /// The key of its queue.
+    pub fn queue_key(&self) -> QueueKey {
+        match &self.shown {
+            Shown::Password(password) => self.device.queue_key(password),
+            Shown::QueueKey(key) => QueueKey::from_bytes(*key.as_bytes()),
+        }
+    }
+}
+
+/// Checks passwords and tokens, and remembers for a while which passwords were right.
 ///
 /// A remembered password is only believed while the account's record still holds the verifier it was checked against,
 /// so it can not outlive a changed credential or a removed device by more than the lease of [`AccountCache`].
 pub struct Authenticator {
     accounts: Arc<AccountCache>,
+    tokens: Arc<Tokens>,
     verified: Cache<ProtocolAddress, Verified>,
     /// Known to this process only: what is remembered is useless outside it.
     tag_key: [u8; 32],
@@ -65,15 +95,39 @@ struct Verified {
 
 impl Authenticator {
     /// Remembers at most `remembered` devices.
-    pub fn new(accounts: Arc<AccountCache>, remembered: u64) -> Self {
+    pub fn new(accounts: Arc<AccountCache>, tokens: Arc<Tokens>, remembered: u64) -> Self {
         let verified = Cache::builder()
             .max_capacity(remembered)
             .time_to_idle(REMEMBERED_FOR)
             .build();
         Self {
             accounts,
+            tokens,
             verified,
             tag_key: random(),
+        }
+    }
+
+    /// The device that these credentials prove, or `None` if they prove none.
+    pub async fn prove_device(&self, credentials: Credentials) -> Result<Option<Proven>, StorageError> {
+        match credentials {
+            Credentials::Basic(basic) => {
+                let BasicUser::Device(address) = basic.user else {
+                    return Ok(None);
+                };
+                let device = self.authenticate(address, &basic.password).await?;
+                Ok(device.map(|device| Proven {
+                    device,
+                    shown: Shown::Password(basic.password),
+                }))
+            }
+            Credentials::Bearer(token) => {
+                let bearer = self.tokens.prove(&token).await?;
+                Ok(bearer.map(|bearer| Proven {
+                    device: bearer.device,
+                    shown: Shown::QueueKey(bearer.queue_key),
+                }))
+            }
         }
     }
 
@@ -94,10 +148,15 @@ impl Authenticator {
         Ok(self.prove(account.as_deref(), address, password))
     }
 
-    /// Whether a device that proved itself earlier is still the one that its address names.
+    /// Whether a device that proved itself earlier is still the one that its address names, and its session stands.
     pub async fn still_valid(&self, who: &Authenticated) -> Result<bool, StorageError> {
         let account = self.accounts.find(&ServiceId::Aci(who.address.aci)).await?;
-        let valid = account.is_some_and(|account| is_still(&account, who));
+        let mut valid = account.is_some_and(|account| is_still(&account, who));
+        if let Some(session) = who.session
+            && valid
+        {
+            valid = self.tokens.sessions.mailbox(session).await? == Some(who.mailbox);
+        }
         if valid { Ok(true) } else { self.confirm(who).await }
     }
 
@@ -105,16 +164,23 @@ impl Authenticator {
     /// body must not let a device act that has been replaced meanwhile.
     pub async fn confirm(&self, who: &Authenticated) -> Result<bool, StorageError> {
         let account = self.accounts.find_fresh(&ServiceId::Aci(who.address.aci)).await?;
-        Ok(account.is_some_and(|account| is_still(&account, who)))
+        if !account.is_some_and(|account| is_still(&account, who)) {
+            return Ok(false);
+        }
+        match who.session {
+            Some(session) => Ok(self.tokens.sessions.mailbox_fresh(session).await? == Some(who.mailbox)),
+            None => Ok(true),
+        }
     }
 
     /// Drops what has not been used for long. To be called every few seconds: by itself the cache drops it late.
     pub fn tidy(&self) {
         self.verified.run_pending_tasks();
+        self.tokens.sessions.tidy();
     }
 
     fn prove(&self, account: Option<&Account>, address: ProtocolAddress, password: &Password) -> Option<Authenticated> {
-        let Some(device) = account.and_then(|account| account.device(address.device_id)) else {
+        let Some(device) = account.and_then(|account| account.acting_device(address.device_id)) else {
             // The same work as for a wrong password, so that time does not tell whether the account exists.
             let _ = password.matches(&SecretVerifier {
                 salt: [0; 16],
@@ -133,6 +199,7 @@ impl Authenticator {
             last_seen: device.last_seen,
             secret,
             salt: device.credential.salt,
+            session: None,
         })
     }
 
@@ -167,7 +234,7 @@ impl Authenticator {
 
 /// Whether the device is the one that proved itself, by the password that it has now: salts are fresh whenever one is set.
 fn is_still(account: &Account, who: &Authenticated) -> bool {
-    let device = account.device(who.address.device_id);
+    let device = account.acting_device(who.address.device_id);
     device.is_some_and(|device| device.mailbox == who.mailbox && device.credential.salt == who.salt)
 }
 
@@ -177,6 +244,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(45);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::tokens::tests::tokens;
     use crate::domain::{Account, DeviceId, Registration};
     use crate::storage::conformance::fixtures::{actor, primary, registration, start_over};
     use crate::storage::testing::{ROOMY, TestDatabase, sqlite};
@@ -194,7 +262,8 @@ mod tests {
     async fn authenticator(database: &TestDatabase) -> (Authenticator, Arc<AccountCache>) {
         register(database, 10, "correct horse").await;
         let accounts = Arc::new(AccountCache::new(database.storage().accounts, 100));
-        (Authenticator::new(Arc::clone(&accounts), 100), accounts)
+        let tokens = Arc::new(tokens(database, &accounts));
+        (Authenticator::new(Arc::clone(&accounts), tokens, 100), accounts)
     }
 
     async fn proves(authenticator: &Authenticator, text: &str) -> bool {
@@ -274,6 +343,7 @@ mod tests {
             last_seen: Day(0),
             secret: Arc::new(DeviceSecret::derive(&password("correct horse"), &[0; 16])),
             salt: account.devices[0].credential.salt,
+            session: None,
         };
         assert!(is_still(&account, &who(DeviceId::PRIMARY, 10)));
         assert!(!is_still(&account, &who(DeviceId::PRIMARY, 11)));

@@ -73,6 +73,18 @@ impl DeviceSecret {
         }
     }
 
+    /// As a token carries it.
+    pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self {
+            number: SealingKey::from_bytes(bytes),
+        }
+    }
+
+    /// For a token that carries it.
+    pub(super) fn as_bytes(&self) -> &[u8; 32] {
+        self.number.as_bytes()
+    }
+
     /// Seals the account's number for this device. The mailbox is the context: it is the one name of a device that is
     /// never used again.
     pub fn seal_number(&self, mailbox: MailboxId, number: &Number) -> Sealed {

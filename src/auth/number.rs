@@ -22,6 +22,16 @@ impl Number {
         }
     }
 
+    /// The number that stands for an e-mail address: 999 is no country's code.
+    pub(super) fn of_email(digits: u64) -> Self {
+        Self(format!("{EMAIL_PREFIX}{digits:012}"))
+    }
+
+    /// Whether it could only be one that stands for an e-mail address.
+    pub fn is_of_email(&self) -> bool {
+        self.0.starts_with(EMAIL_PREFIX)
+    }
+
     /// The wire form.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -33,6 +43,8 @@ impl fmt::Debug for Number {
         f.write_str("Number")
     }
 }
+
+const EMAIL_PREFIX: &str = "+999";
 
 /// Not a number in E.164 form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

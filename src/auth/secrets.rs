@@ -5,12 +5,15 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::domain::{AccessKey, Aci, LinkHandle, LinkTokenHash, NumberHash, Pni, Sealed, SessionKey};
+use crate::domain::{
+    AccessKey, Aci, BlockTag, CodeHash, InviteHash, InviteId, LinkHandle, LinkTokenHash, NumberHash, Pni, Sealed,
+    ServiceId, SessionKey,
+};
 use crate::sealing::queue::InterimKeys;
 use crate::sealing::{SealingKey, derive_bytes, random};
 use crate::storage::migrate::Upgrade;
 
-use super::Number;
+use super::{Contact, EmailAddress, Number, TokenSecrets};
 
 /// What the pepper is good for, one key per purpose. All nodes of one database share it.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -21,6 +24,13 @@ pub struct ServerSecrets {
     bus: SealingKey,
     interim: SealingKey,
     attachments: [u8; 32],
+    tokens: TokenSecrets,
+    invites: [u8; 32],
+    codes: [u8; 32],
+    emails: [u8; 32],
+    limits: [u8; 32],
+    pseudonyms: [u8; 32],
+    blocks: [u8; 32],
 }
 
 impl ServerSecrets {
@@ -33,6 +43,13 @@ impl ServerSecrets {
             bus: SealingKey::derive(pepper, b"", "blind-relay hints v1"),
             interim: SealingKey::derive(pepper, b"", "blind-relay interim queue keys v1"),
             attachments: *derive_bytes(pepper, b"", "blind-relay attachments v1"),
+            tokens: TokenSecrets::from_pepper(pepper),
+            invites: *derive_bytes(pepper, b"", "blind-relay invites v1"),
+            codes: *derive_bytes(pepper, b"", "blind-relay verification codes v1"),
+            emails: *derive_bytes(pepper, b"", "blind-relay e-mail numbers v1"),
+            limits: *derive_bytes(pepper, b"", "blind-relay limits v1"),
+            pseudonyms: *derive_bytes(pepper, b"", "blind-relay admin log v1"),
+            blocks: *derive_bytes(pepper, b"", "blind-relay blocks v1"),
         }
     }
 
@@ -44,9 +61,27 @@ impl ServerSecrets {
 
     /// HMAC-SHA-256 of the number under a key that is not in the database.
     pub fn hash_number(&self, number: &Number) -> NumberHash {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.number_key).expect("HMAC takes keys of any length");
-        mac.update(number.as_str().as_bytes());
-        NumberHash(mac.finalize().into_bytes().into())
+        NumberHash(keyed_hash(&self.number_key, number.as_str().as_bytes()))
+    }
+
+    /// HMAC-SHA-256 of an invite's code under a key that is not in the database.
+    pub fn hash_invite(&self, code: &[u8]) -> InviteHash {
+        InviteHash(keyed_hash(&self.invites, code))
+    }
+
+    /// HMAC-SHA-256 of a code that was sent, under a key for which it takes the session's id, which only the client has, and
+    /// the pepper: six digits are tried out by nobody who lacks one of the two.
+    pub fn hash_code(&self, session: &[u8], code: &[u8]) -> CodeHash {
+        let key = derive_bytes(session, &self.codes, "blind-relay verification code v1");
+        CodeHash(keyed_hash(&key, code))
+    }
+
+    /// The number under which an e-mail address registers: the same for the same address, and told by nobody without the key.
+    pub fn number_of_email(&self, email: &EmailAddress) -> Number {
+        let hash = keyed_hash(&self.emails, email.as_str().as_bytes());
+        let (high, _) = hash.split_at(16);
+        let drawn = u128::from_be_bytes(high.try_into().expect("sixteen of 32 bytes"));
+        Number::of_email(u64::try_from(drawn % EMAIL_NUMBERS).expect("it has twelve digits"))
     }
 
     /// Seals an account's access key. It cannot be a hash: a multi-recipient send shows the XOR of several keys.
@@ -58,6 +93,15 @@ impl ServerSecrets {
     pub fn open_access_key(&self, aci: Aci, sealed: &Sealed) -> Option<AccessKey> {
         let key = self.access_keys.open(aci.as_bytes(), &sealed.0)?;
         Some(AccessKey(key.as_slice().try_into().ok()?))
+    }
+
+    /// What an account's list has of an id that it has blocked: a hash under a key of that account, so that no two lists
+    /// have anything in common.
+    pub fn block_tag(&self, blocker: Aci, blocked: &ServiceId) -> BlockTag {
+        let key = derive_bytes(&self.blocks, blocker.as_bytes(), "blind-relay blocks of an account v1");
+        let mut tag = [0; BlockTag::BYTES];
+        tag.copy_from_slice(&keyed_hash(&key, &blocked.to_fixed_width())[..BlockTag::BYTES]);
+        BlockTag(tag)
     }
 
     /// Keys of mailboxes whose device has not brought its own yet.
@@ -78,10 +122,31 @@ impl ServerSecrets {
         &self.attachments
     }
 
+    /// The key under which the subjects of rate limits are hashed.
+    pub fn limits_key(&self) -> [u8; 32] {
+        self.limits
+    }
+
+    /// Keys of the tokens that devices show in place of their passwords.
+    pub fn tokens(&self) -> &TokenSecrets {
+        &self.tokens
+    }
+
+    /// The key of the names that accounts have in the operator's log.
+    pub fn pseudonym_key(&self) -> [u8; 32] {
+        self.pseudonyms
+    }
+
     /// The key under which hints cross from node to node.
     pub fn bus_key(&self) -> SealingKey {
         self.bus.clone()
     }
+}
+
+fn keyed_hash(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac.update(message);
+    mac.finalize().into_bytes().into()
 }
 
 /// The name under which a verification session is stored: SHA-256 of its id.
@@ -89,15 +154,14 @@ pub fn session_key(id: &[u8]) -> SessionKey {
     SessionKey(Sha256::digest(id).into())
 }
 
-/// Seals the number of a verification session so that only who has the session's id can open it.
-pub fn seal_session_number(id: &[u8], number: &Number) -> Sealed {
-    SealingKey::derive(id, b"", SESSION_NUMBER).seal(b"", number.as_str().as_bytes())
+/// Seals where the codes of a verification session go, so that only who has the session's id can open it.
+pub fn seal_session_contact(id: &[u8], contact: &Contact) -> Sealed {
+    SealingKey::derive(id, b"", SESSION_NUMBER).seal(b"", &contact.to_bytes())
 }
 
-/// Opens what [`seal_session_number`] made.
-pub fn open_session_number(id: &[u8], sealed: &Sealed) -> Option<Number> {
-    let text: Zeroizing<Vec<u8>> = SealingKey::derive(id, b"", SESSION_NUMBER).open(b"", &sealed.0)?;
-    Number::parse(std::str::from_utf8(&text).ok()?).ok()
+/// Opens what [`seal_session_contact`] made.
+pub fn open_session_contact(id: &[u8], sealed: &Sealed) -> Option<Contact> {
+    Contact::from_bytes(&SealingKey::derive(id, b"", SESSION_NUMBER).open(b"", &sealed.0)?)
 }
 
 /// The name under which an offer to link a device is stored: SHA-256 of its token.
@@ -126,6 +190,11 @@ pub fn random_pni() -> Pni {
     Pni::new(random_uuid())
 }
 
+/// A random name for an invite.
+pub fn random_invite_id() -> InviteId {
+    InviteId(random_uuid())
+}
+
 /// A random name for a link to a user name.
 pub fn random_link_handle() -> LinkHandle {
     LinkHandle(random_uuid())
@@ -135,6 +204,8 @@ fn random_uuid() -> Uuid {
     uuid::Builder::from_random_bytes(random()).into_uuid()
 }
 
+/// E-mail addresses register under +999 and twelve digits.
+const EMAIL_NUMBERS: u128 = 1_000_000_000_000;
 const SESSION_NUMBER: &str = "blind-relay verification session number v1";
 const LINK_NUMBER: &str = "blind-relay link token number v1";
 
@@ -164,6 +235,22 @@ mod tests {
     }
 
     #[test]
+    fn a_block_is_another_in_every_list_and_under_every_id() {
+        let secrets = ServerSecrets::from_pepper(&[1; 32]);
+        let (alice, bob, blocked) = (random_aci(), random_aci(), random_uuid());
+        let (aci, pni) = (ServiceId::Aci(Aci::new(blocked)), ServiceId::Pni(Pni::new(blocked)));
+        let tag = secrets.block_tag(alice, &aci);
+        assert!(tag == ServerSecrets::from_pepper(&[1; 32]).block_tag(alice, &aci));
+        for other in [
+            secrets.block_tag(bob, &aci),
+            secrets.block_tag(alice, &pni),
+            ServerSecrets::from_pepper(&[2; 32]).block_tag(alice, &aci),
+        ] {
+            assert!(tag != other);
+        }
+    }
+
+    #[test]
     fn a_link_number_opens_with_its_token_and_for_its_account_only() {
         let number = Number::parse("+15550100001").unwrap();
         let (alice, bob) = (random_aci(), random_aci());
@@ -175,9 +262,43 @@ mod tests {
 
     #[test]
     fn a_session_number_opens_with_its_id_only() {
-        let number = Number::parse("+15550100001").unwrap();
-        let sealed = seal_session_number(b"id", &number);
-        assert_eq!(open_session_number(b"id", &sealed), Some(number));
-        assert_eq!(open_session_number(b"other", &sealed), None);
+        let number = Contact::Number(Number::parse("+15550100001").unwrap());
+        let email = Contact::Email(EmailAddress::parse("alice@example.org").unwrap());
+        for contact in [number, email] {
+            let sealed = seal_session_contact(b"id", &contact);
+            assert!(open_session_contact(b"id", &sealed) == Some(contact));
+            assert!(open_session_contact(b"other", &sealed).is_none());
+        }
+    }
+
+    #[test]
+    fn a_code_is_hashed_for_its_session_and_under_the_pepper() {
+        let (one, other) = (
+            ServerSecrets::from_pepper(&[1; 32]),
+            ServerSecrets::from_pepper(&[2; 32]),
+        );
+        let hash = one.hash_code(b"id", b"123456");
+        assert!(hash == one.hash_code(b"id", b"123456"));
+        for another in [
+            one.hash_code(b"id", b"123457"),
+            one.hash_code(b"other", b"123456"),
+            other.hash_code(b"id", b"123456"),
+        ] {
+            assert!(hash != another);
+        }
+    }
+
+    #[test]
+    fn an_address_has_one_number_under_each_pepper() {
+        let (one, other) = (
+            ServerSecrets::from_pepper(&[1; 32]),
+            ServerSecrets::from_pepper(&[2; 32]),
+        );
+        let email = |text| EmailAddress::parse(text).unwrap();
+        let number = one.number_of_email(&email("alice@example.org"));
+        assert!(number.as_str().starts_with("+999") && number.as_str().len() == 16 && number.is_of_email());
+        assert_eq!(number, one.number_of_email(&email("Alice@Example.ORG")));
+        assert_ne!(number, one.number_of_email(&email("bob@example.org")));
+        assert_ne!(number, other.number_of_email(&email("alice@example.org")));
     }
 }

@@ -41,6 +41,16 @@ pub fn allows_unidentified_all<'a>(
     !restricted || bool::from(combined.as_slice().ct_eq(&shown.0))
 }
 
+/// Whether `shown` is the account's access key, however open the account is.
+pub fn is_access_key(secrets: &ServerSecrets, account: &Account, shown: &AccessKey) -> bool {
+    let sealed = account.access.sealed_key.as_ref();
+    let key = sealed.and_then(|sealed| secrets.open_access_key(account.aci, sealed));
+    key.is_some_and(|key| {
+        let key = Zeroizing::new(key.0);
+        bool::from(key.as_slice().ct_eq(&shown.0))
+    })
+}
+
 /// By which those who have the account's access key see that it is still the right one; `None` if it has none. Tells
 /// nothing to others: the key is derived from the profile key, and has as many bits as it has.
 pub fn access_key_checksum(secrets: &ServerSecrets, account: &Account) -> Option<[u8; 32]> {
@@ -71,6 +81,18 @@ mod tests {
 
     fn secrets() -> ServerSecrets {
         ServerSecrets::from_pepper(&[1; 32])
+    }
+
+    #[test]
+    fn an_account_that_is_open_to_everyone_still_knows_its_key() {
+        let secrets = secrets();
+        for unrestricted in [false, true] {
+            let account = open_to(&secrets, 1, Some([7; 16]), unrestricted);
+            assert!(is_access_key(&secrets, &account, &AccessKey([7; 16])));
+            assert!(!is_access_key(&secrets, &account, &AccessKey([8; 16])));
+        }
+        let without = open_to(&secrets, 1, None, true);
+        assert!(!is_access_key(&secrets, &without, &AccessKey([0; 16])));
     }
 
     #[test]

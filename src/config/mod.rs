@@ -3,25 +3,34 @@
 //! Layers: `defaults.toml` ← file ← environment ← flags ([`layers`]). A value that cannot be used is refused at start with
 //! its key, its origin and the remedy; nothing below [`crate::server`] sees this module, parts receive values.
 
+mod admin;
 mod attachments;
 mod calls;
+mod codes;
 mod layers;
+mod proxies;
+mod rate_limits;
 mod read;
 mod secret;
 mod show;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::limits::Scale;
 use crate::secret_file;
 use read::Reader;
 
 pub use attachments::{AttachmentStore, Attachments, UploadForm};
+pub use codes::{Codes, EmailCarrier, Registration, SmsCarrier, SmtpServer, SmtpTls, WebhookCarrier};
 pub use layers::{ConfigError, DEFAULTS, Flag, Origin, Problem, Setting, Settings, environment_name};
+pub use proxies::Proxies;
 pub use secret::{Secret, mask};
 pub use show::show;
 
@@ -33,6 +42,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Whether `admin_listen` may be reachable from other machines.
     pub admin_allow_remote: bool,
+    /// The socket of `blind-relay admin`; `None` if there is to be none.
+    pub admin_socket: Option<PathBuf>,
     /// Under which URL clients reach the server; `None` for the one that each names.
     pub public_url: Option<Arc<str>>,
     /// Directory of everything the server keeps on disk.
@@ -51,6 +62,10 @@ pub struct Config {
     pub tls: Tls,
     /// Who may register.
     pub registration: Registration,
+    /// Leading zero bits of the work that is asked for before a code.
+    pub registration_work_bits: Option<u8>,
+    /// Who carries codes.
+    pub codes: Codes,
     /// Form of the log.
     pub log: LogFormat,
     /// Level of the log, and of parts of the server.
@@ -59,18 +74,26 @@ pub struct Config {
     pub drain: Duration,
     /// Bounds of connections, requests and sockets.
     pub limits: Limits,
+    /// Proxies in front of the server.
+    pub proxies: Proxies,
+    /// How the declared rate limits are taken.
+    pub rate_limits: Scale,
+    /// One part in so many of a limit that nodes share is what each allows while Redis is away.
+    pub rate_limit_share: NonZeroU32,
     /// Bounds of the queue.
     pub queue: Queue,
     /// How sessions deliver.
     pub relay: Relay,
-    /// Bounds of the key directory.
-    pub keys: Keys,
     /// Bounds of what an account keeps for its own devices.
     pub account_data: AccountData,
     /// Linked devices.
     pub devices: Devices,
     /// Attachments.
     pub attachments: Attachments,
+    /// Sessions with tokens.
+    pub tokens: Tokens,
+    /// Of which sites pages may open sockets here, beside this server's own.
+    pub allowed_origins: Arc<[String]>,
     /// Sizes of caches.
     pub cache: Cache,
     /// TURN servers for calls.
@@ -127,15 +150,6 @@ pub enum Tls {
     },
 }
 
-/// Who may register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Registration {
-    /// Anyone who reaches the server.
-    Open,
-    /// Nobody new.
-    Closed,
-}
-
 /// Form of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -150,6 +164,8 @@ pub enum LogFormat {
 pub struct Limits {
     /// Connections on all listeners together.
     pub max_connections: usize,
+    /// Connections of one network.
+    pub max_connections_per_network: usize,
     /// For a TLS handshake, and for the head of a connection's first request.
     pub header_timeout: Duration,
     /// Without a request in flight.
@@ -177,6 +193,8 @@ pub struct Queue {
     pub max_envelopes: u32,
     /// Bytes that wait for one device.
     pub max_bytes: u64,
+    /// Of both, what one sender may have there, in a hundred.
+    pub sender_share_percent: u8,
     /// Days after which an envelope nobody fetched is dropped.
     pub retention_days: u16,
 }
@@ -192,13 +210,6 @@ pub struct Relay {
     pub window_envelopes: usize,
     /// Without an acknowledgement while envelopes wait for one.
     pub stalled: Duration,
-}
-
-/// Bounds of the key directory.
-#[derive(Clone, Debug)]
-pub struct Keys {
-    /// Prekey bundles that one caller may take from one account in an hour.
-    pub bundle_fetches_per_hour: u32,
 }
 
 /// Bounds of what an account keeps for its own devices.
@@ -221,6 +232,15 @@ pub struct Devices {
     pub idle_days: u16,
     /// How long after a start none is removed for that.
     pub idle_grace: Duration,
+}
+
+/// Sessions with tokens.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// For how long an access token is good.
+    pub access: Duration,
+    /// Whole days after the present one that a session lasts without a refresh.
+    pub refresh_days: u16,
 }
 
 /// Sizes of caches.
@@ -312,16 +332,20 @@ fn read_config(r: &mut Reader<'_>) -> Config {
         PathBuf::new()
     });
     let listen = r.addresses("listen");
+    let registration = codes::read_registration(r, &listen);
     let config = Config {
         admin_listen: r.address("admin_listen"),
         admin_allow_remote: r.boolean("admin_allow_remote"),
+        admin_socket: admin::read_admin_socket(r, &data_dir),
         database: read_database(r, &data_dir),
         database_pool_size: r.integer("database_pool_size", 1..=1_000),
         redis_url: read_redis(r),
         pepper: read_pepper(r, &data_dir),
         sealed_sender: read_sealed_sender(r, &data_dir),
         tls: read_tls(r, &data_dir),
-        registration: read_registration(r, &listen),
+        registration,
+        registration_work_bits: codes::read_work_bits(r),
+        codes: codes::read_codes(r, registration, &listen),
         log: r
             .choice("log", &[("text", LogFormat::Text), ("json", LogFormat::Json)])
             .unwrap_or(LogFormat::Text),
@@ -329,6 +353,7 @@ fn read_config(r: &mut Reader<'_>) -> Config {
         drain: r.seconds("drain_secs", 1..=3_600),
         limits: Limits {
             max_connections: r.integer("limits.max_connections", 1..=10_000_000),
+            max_connections_per_network: r.integer("limits.max_connections_per_network", 1..=10_000_000),
             header_timeout: r.seconds("limits.header_timeout_secs", 1..=300),
             idle_timeout: r.seconds("limits.idle_timeout_secs", 1..=3_600),
             // hyper does not work with less than 8 KiB.
@@ -340,9 +365,13 @@ fn read_config(r: &mut Reader<'_>) -> Config {
             provisioning_idle: r.seconds("limits.provisioning_idle_secs", 1..=3_600),
             provisioning_lifetime: r.seconds("limits.provisioning_lifetime_secs", 1..=3_600),
         },
+        proxies: proxies::read_proxies(r),
+        rate_limits: rate_limits::read_scale(r),
+        rate_limit_share: NonZeroU32::new(r.integer("rate_limit_share", 1..=1_000)).unwrap_or(NonZeroU32::MIN),
         queue: Queue {
             max_envelopes: r.integer("queue.max_envelopes", 1..=10_000_000),
             max_bytes: r.integer("queue.max_bytes", 1_048_576..=1_099_511_627_776),
+            sender_share_percent: r.integer("queue.sender_share_percent", 1..=100),
             retention_days: r.integer("queue.retention_days", 1..=365),
         },
         relay: Relay {
@@ -350,9 +379,6 @@ fn read_config(r: &mut Reader<'_>) -> Config {
             answer_tick: r.millis("relay.answer_tick_millis", 0..=1_000),
             window_envelopes: r.integer("relay.window_envelopes", 1..=10_000),
             stalled: r.seconds("relay.stalled_secs", 1..=3_600),
-        },
-        keys: Keys {
-            bundle_fetches_per_hour: r.integer("keys.bundle_fetches_per_hour", 1..=1_000_000),
         },
         account_data: AccountData {
             max_value_bytes: r.integer("account_data.max_value_bytes", 1_024..=262_144),
@@ -366,6 +392,8 @@ fn read_config(r: &mut Reader<'_>) -> Config {
         },
         attachments: attachments::read_attachments(r, &data_dir),
         public_url: attachments::read_public_url(r),
+        tokens: tokens::read_tokens(r),
+        allowed_origins: tokens::read_origins(r),
         cache: Cache {
             credentials: r.integer("cache.credentials", 0..=100_000_000),
             accounts: r.integer("cache.accounts", 0..=100_000_000),
@@ -485,25 +513,6 @@ fn read_tls(r: &mut Reader<'_>, data_dir: &Path) -> Tls {
     }
 }
 
-fn read_registration(r: &mut Reader<'_>, listen: &[SocketAddr]) -> Registration {
-    match r.text("registration").as_str() {
-        "open" => return Registration::Open,
-        "closed" => return Registration::Closed,
-        "invite" | "otp" => r.refuse("registration", "not available yet", "choose open or closed"),
-        "" => match listen.iter().find(|address| !address.ip().is_loopback()) {
-            None => return Registration::Open,
-            Some(address) => {
-                let what = format!("{address} is reachable from other machines and nothing says who may register");
-                let remedy = "give --registration open (anyone who reaches the server) or --registration closed \
-                              (nobody new)";
-                r.refuse("registration", what, remedy);
-            }
-        },
-        _ => r.refuse("registration", "unknown value", "choose open or closed"),
-    }
-    Registration::Closed
-}
-
 fn read_log_level(r: &mut Reader<'_>) -> String {
     let text = r.text("log_level");
     if let Err(remedy) = crate::telemetry::logging::parse_levels(&text) {
@@ -538,11 +547,14 @@ fn read_secret_files(settings: &mut Settings) {
 }
 
 /// Keys whose values are never shown.
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 9] = [
     "database_url",
     "redis_url",
     "pepper",
     "turn.secret",
+    "codes.smtp_password",
+    "codes.twilio_auth_token",
+    "codes.webhook_secret",
     "attachments.s3_access_key_id",
     "attachments.s3_secret_access_key",
 ];

@@ -168,9 +168,7 @@ fn wrong_values_name_the_key_and_the_remedy() {
             "tls_self_signed = true\ntls_cert = 'c'\ntls_key = 'k'",
             "keep one of the two",
         ),
-        ("registration = 'invite'", "not available yet; choose open or closed"),
-        ("registration = 'otp'", "not available yet"),
-        ("registration = 'all'", "choose open or closed"),
+        ("registration = 'all'", "choose open, invite, otp or closed"),
         ("a = 1\ndatabase_url = 'hunter2", "line 2 is not TOML"),
     ] {
         let message = refused(text);
@@ -183,24 +181,6 @@ fn wrong_values_name_the_key_and_the_remedy() {
 fn all_problems_are_told_at_once() {
     let error = parse_toml("drain_secs = 0\nlog = 'xml'\nnonsense = 1").err().unwrap();
     assert_eq!(error.problems.len(), 3);
-}
-
-#[test]
-fn a_reachable_listener_needs_a_registration_policy() {
-    let message = refused("listen = ['127.0.0.1:8080', '0.0.0.0:8080']");
-    assert!(
-        message.contains("0.0.0.0:8080 is reachable from other machines"),
-        "{message}"
-    );
-    assert!(message.contains("give --registration open"), "{message}");
-    let config = parse_toml("listen = ['0.0.0.0:8080']\nregistration = 'closed'")
-        .ok()
-        .unwrap();
-    assert_eq!(config.registration, Registration::Closed);
-    assert_eq!(
-        parse_toml("listen = '[::1]:1'").unwrap().registration,
-        Registration::Open
-    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::time::{Instant, timeout};
 
 use super::Check;
+use super::age::age;
 use crate::config::{Config, Database, Secret};
 use crate::domain::Timestamp;
 use crate::server::{key_files, location};
@@ -26,6 +27,7 @@ pub async fn database(config: &Config, now: Timestamp) -> Vec<Check> {
     }
     if !checks.iter().any(Check::failed) {
         checks.extend(trust_root(config).await);
+        checks.push(age(config).await);
     }
     checks
 }
@@ -79,7 +81,7 @@ async fn trust_root(config: &Config) -> Option<Check> {
     })
 }
 
-fn read_only(path: &Path) -> SqliteConnectOptions {
+pub(super) fn read_only(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
@@ -221,7 +223,7 @@ pub async fn redis(config: &Config) -> Check {
 }
 
 const DATABASE: &str = "database";
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -245,7 +247,7 @@ mod tests {
     async fn a_postgres_that_answers_is_well_and_so_is_its_clock() {
         if let Some(config) = given("BLIND_RELAY_TEST_POSTGRES_URL", "database_url") {
             let checks = database(&config, SystemClock.now()).await;
-            assert_eq!(checks.len(), 3, "{checks:?}");
+            assert_eq!(checks.len(), 4, "{checks:?}");
             assert!(
                 checks[0].what.starts_with("PostgreSQL 1") && !checks[0].failed(),
                 "{checks:?}"

@@ -126,6 +126,29 @@ async fn reachable_listeners_are_told_of() {
     ));
 }
 
+#[tokio::test]
+async fn who_may_register_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    for (settings, wanted) in [
+        ("registration = 'invite'", "ok    registration: by invite"),
+        (
+            "registration = 'otp'\nregistration_work_bits = 20\n[codes]\nsms = 'log'",
+            "ok    registration: by codes, to numbers on standard output, none to e-mail addresses, after 20 bits of work",
+        ),
+        (
+            "listen = '0.0.0.0:8080'",
+            "warn  registration: closed, because nothing says who may register",
+        ),
+        (
+            "listen = '0.0.0.0:8080'\nregistration = 'closed'",
+            "ok    registration: closed",
+        ),
+    ] {
+        let line = check(dir.path(), settings, "registration").await.to_string();
+        assert!(line.starts_with(wanted), "{line}");
+    }
+}
+
 #[test]
 fn a_line_says_what_is_wrong_and_the_next_how_to_mend_it() {
     assert_eq!(Check::ok("tls", "off").to_string(), "ok    tls: off");

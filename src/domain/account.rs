@@ -7,7 +7,7 @@ use keys_schema::sealed_queue::QueuePublicKey;
 use keys_schema::{Aci, IdentityKey, Pni, ServiceId, created_at};
 
 use super::{
-    Avatar, Day, DeviceId, IdentityKind, MailboxId, NumberHash, RegistrationId, Sealed, SecretVerifier, SessionKey,
+    Avatar, Blocks, Day, DeviceId, IdentityKind, MailboxId, NumberHash, RegistrationId, Sealed, SecretVerifier, SessionKey,
     SignedKeys,
 };
 
@@ -30,11 +30,20 @@ pub struct Account {
     pub recovery: Option<SecretVerifier>,
     /// Recognises the registration lock, without which a number in use is not registered anew.
     pub lock: Option<SecretVerifier>,
+    /// Whom it does not want to hear from.
+    pub blocks: Blocks,
+    /// Whether the operator has suspended it: its devices prove nothing, and its number is not registered anew.
+    pub suspended: bool,
     /// By device id; the primary is always there.
     pub devices: Vec<Device>,
 }
 
 impl Account {
+    /// The device of that number, if it may act for the account: whoever proves that it is this device is let in.
+    pub fn acting_device(&self, id: DeviceId) -> Option<&Device> {
+        if self.suspended { None } else { self.device(id) }
+    }
+
     /// The device of that number.
     pub fn device(&self, id: DeviceId) -> Option<&Device> {
         self.devices.iter().find(|device| device.id == id)

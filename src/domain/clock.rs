@@ -13,6 +13,11 @@ impl Timestamp {
         Day(i32::try_from(days).unwrap_or(if days < 0 { i32::MIN } else { i32::MAX }))
     }
 
+    /// The minute of this instant, counted since the Unix epoch.
+    pub fn minute(self) -> i64 {
+        self.0.div_euclid(60_000)
+    }
+
     /// This instant moved by `millis`.
     pub fn plus_millis(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis))
@@ -20,7 +25,7 @@ impl Timestamp {
 }
 
 /// Days since the Unix epoch, UTC. What is kept in the database is never finer than this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Day(pub i32);
 
 impl Day {

@@ -3,15 +3,21 @@
 mod account;
 mod account_data;
 mod address;
+mod age;
+mod admin;
 mod attachment;
+mod blocks;
 mod clock;
 mod envelope;
+mod invite;
 mod linking;
 mod mailbox;
+mod notice;
 mod pre_keys;
 mod profile;
 mod provisioning;
 mod secret;
+mod token;
 mod username;
 mod verification;
 
@@ -24,25 +30,37 @@ pub use account_data::{
     Written,
 };
 pub use address::{DeviceId, IdentityKind, InvalidAddress, ProtocolAddress, RegistrationId};
+pub use age::{Age, Aged, Invalidated, Restored};
+pub use admin::{
+    AccountGlance, AdminAct, AdminEntry, AdminOutcome, AdminRecord, ChainEnd, ChainEnds, ChainFault, ChainWalk, LogPage,
+    Pseudonym, Sums,
+};
 pub use attachment::{
     Appended, Attachment, AttachmentName, Budget, MAX_SEGMENTS, NewUpload, Opened, QuotaBucket, REMOVED_DAYS, Segment,
     Turn, TurnTaken, Upload, UploadTimes,
 };
+pub use blocks::{BlockChange, BlockTag, Blocks, BlocksChanged};
 pub use clock::{Clock, Day, SystemClock, Timestamp};
 pub use envelope::{
-    Acknowledgement, Batch, Copy, Delivery, Enqueued, Head, MailboxId, PageLimit, QueueLimits, Queued, SealedEnvelope,
-    Seq, Stored,
+    Acknowledgement, Batch, Copy, Delivery, Enqueued, Head, Held, MailboxId, PageLimit, Placed, Put, QueueLimits, Queued,
+    SealedEnvelope, SenderTag, Seq, Share, Stored,
 };
+pub use invite::{Invite, InviteHash, InviteId, MAX_INVITES};
 pub use linking::{Actor, DeviceLink, LinkOffer, Linked};
 pub use mailbox::{Mailbox, NewCredential, Rekey};
-pub use pre_keys::{BundleSelector, KeyCount, KeyUpload, KyberSource, PreKeyBundle, SignedKeys, TakenBundles};
+pub use notice::Notice;
+pub use pre_keys::{
+    Allowance, BundleSelector, KeyCount, KeyUpload, KyberSource, PreKeyBundle, Published, SPENT_DAYS, SignedKeys, Stock,
+    TakenBundles,
+};
 pub use profile::{Avatar, AvatarChange, MAX_PROFILE_VERSIONS, Profile, ProfileVersion};
 pub use provisioning::ProvisioningAddress;
 pub use secret::{LinkTokenHash, NumberHash, Sealed, SecretVerifier, SessionKey};
+pub use token::{NewTokenSession, RefreshHash, Rotated, Rotation, TokenKey, TokenSession, TokenSessionId};
 pub use username::{
     Confirmed, EncryptedUsername, LinkHandle, MAX_GIVEN_UP, RESERVATION_MILLIS, Reserved, Username, UsernameHash,
     UsernameLink, held_until, reserved_until,
 };
-pub use verification::{MAX_ATTEMPTS, VerificationSession};
+pub use verification::{Attempt, CodeHash, Done, MAX_ATTEMPTS, MAX_CODES, VerificationSession};
 
 pub use keys_schema::{Aci, Pni, ServiceId};

@@ -35,6 +35,20 @@ pub struct KeyCount {
     pub kyber: u32,
 }
 
+/// What became of an upload of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// It was stored, but for so many one-time keys that had been handed out before.
+    Done(u32),
+    /// The device is gone. Nothing was stored.
+    Gone,
+    /// An id names another key than the one that was handed out under it. Nothing was stored.
+    SpentId,
+}
+
+/// Days for which ids of one-time keys that were handed out are kept.
+pub const SPENT_DAYS: i32 = 90;
+
 /// Which devices of an account a bundle is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BundleSelector {
@@ -42,6 +56,41 @@ pub enum BundleSelector {
     All,
     /// This one.
     One(DeviceId),
+}
+
+/// Whose one-time keys may be taken for one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// The devices that may give one key of each kind; `None` for every device. The others answer as if they had none left.
+    pub devices: Option<Vec<DeviceId>>,
+    /// So many keys of a kind stay behind.
+    pub reserve: u32,
+}
+
+impl Allowance {
+    /// One of each kind from every device, as long as there are any.
+    pub const EVERYTHING: Self = Self {
+        devices: None,
+        reserve: 0,
+    };
+
+    /// Whether the device may give its one-time keys.
+    pub fn covers(&self, device: DeviceId) -> bool {
+        self.devices.as_ref().is_none_or(|devices| devices.contains(&device))
+    }
+}
+
+/// What became of a device's one-time keys of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stock {
+    /// One was taken, and at most so many are left.
+    Left(u32),
+    /// There was none.
+    Empty,
+    /// There was none but those that had to stay behind.
+    Reserved,
+    /// The device was not to give any.
+    Withheld,
 }
 
 /// Whether a bundle's Kyber key is gone now.
@@ -68,6 +117,10 @@ pub struct PreKeyBundle {
     pub kyber: KyberPreKey,
     /// Which of the two it is.
     pub kyber_source: KyberSource,
+    /// What became of its EC keys.
+    pub ec_stock: Stock,
+    /// What became of its Kyber keys.
+    pub kyber_stock: Stock,
 }
 
 /// The bundles taken for one request.

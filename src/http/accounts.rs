@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 
 use crate::auth::{Authenticated, Number};
-use crate::domain::{Account, Aci, DeviceId, MailboxId, ServiceId};
+use crate::domain::{Account, Aci, DeviceId, Erased, MailboxId, ServiceId};
 
 use super::devices::own_account;
 use super::error::ApiError;
@@ -70,7 +70,7 @@ pub(super) async fn delete(State(node): State<AppState>, Caller(caller): Caller)
 }
 
 /// An account that is gone, of which everybody hears when this is dropped.
-struct Gone {
+pub(super) struct Gone {
     node: AppState,
     account: Aci,
     mailboxes: Vec<MailboxId>,
@@ -92,6 +92,11 @@ async fn erase(node: AppState, caller: &Authenticated) -> Result<Gone, ApiError>
     if erased.mailboxes.is_empty() {
         return Err(ApiError::unauthorized());
     }
+    Ok(left_behind(node, account, erased, !avatars.is_empty()).await)
+}
+
+/// Removes what an account that was erased leaves behind outside the rows that named it; also when the operator erased it.
+pub(super) async fn left_behind(node: AppState, account: Aci, erased: Erased, pictures: bool) -> Gone {
     let gone = Gone {
         node: Arc::clone(&node),
         account,
@@ -105,12 +110,12 @@ async fn erase(node: AppState, caller: &Authenticated) -> Result<Gone, ApiError>
             "the upload budget of a deleted account could not be dropped; it goes with its day"
         );
     }
-    if !avatars.is_empty() {
+    if pictures {
         // Not before the answer, and not by the clock of the sweeper either.
         let attachments = Arc::clone(&node.attachments);
         node.tasks.spawn(async move { attachments.sweep().await });
     }
-    Ok(gone)
+    gone
 }
 
 /// `?deviceId=`

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::directory::KeysRefused;
+use crate::limits::Refused;
 use crate::relay::writer::QueueUnavailable;
 use crate::storage::StorageError;
 
@@ -84,6 +85,16 @@ impl ApiError {
         }
     }
 
+    /// The operator sends clients to other nodes.
+    pub const fn draining(retry_after_secs: u64) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "draining",
+            "this node takes no new sockets for a while; connect again, to another one",
+        )
+        .after(retry_after_secs)
+    }
+
     /// The same, with the seconds after which another attempt makes sense.
     pub const fn after(self, secs: u64) -> Self {
         let mut error = self;
@@ -110,7 +121,7 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(
                 WWW_AUTHENTICATE,
-                HeaderValue::from_static("Basic realm=\"blind-relay\""),
+                HeaderValue::from_static("Basic realm=\"blind-relay\", Bearer realm=\"blind-relay\""),
             );
         }
         response
@@ -120,6 +131,16 @@ impl IntoResponse for ApiError {
 impl From<StorageError> for ApiError {
     fn from(error: StorageError) -> Self {
         Self::unavailable(error.log_safe_cause())
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        Self::too_many(
+            "rate_limited",
+            "too many requests of this kind; the header Retry-After says in how many seconds to ask again",
+            refused.retry_after_secs(),
+        )
     }
 }
 

@@ -175,25 +175,17 @@ impl Export {
         self.table(Part::Account).await?;
         self.table(Part::Devices).await?;
         self.table(Part::LinkOffers).await?;
+        self.table(Part::TokenSessions).await?;
         self.per_device(&export::SIGNED_KEYS, Part::SignedKeys).await?;
         self.per_device(&export::ONE_TIME_EC_KEYS, Part::OneTimeEcKeys).await?;
         self.per_device(&export::ONE_TIME_KYBER_KEYS, Part::OneTimeKyberKeys)
-            .await
+            .await?;
+        self.numbered(&export::SPENT_KEYS, -1, Part::SpentKeys).await
     }
 
     async fn queues(&mut self) -> Result<(), BrokenOff> {
         self.table(Part::Mailboxes).await?;
-        self.open(&export::ENVELOPES).await?;
-        for device in &Arc::clone(&self.account).devices {
-            let mut after = Some(0);
-            while let Some(from) = after {
-                after = match self.all(Part::Envelopes(device.id, from)).await? {
-                    Some(Cell::Number(seq)) => Some(seq),
-                    _ => None,
-                };
-            }
-        }
-        Ok(())
+        self.numbered(&export::ENVELOPES, 0, Part::Envelopes).await
     }
 
     async fn names_and_data(&mut self) -> Result<(), BrokenOff> {
@@ -258,6 +250,26 @@ impl Export {
         self.open(table).await?;
         for device in &Arc::clone(&self.account).devices {
             self.all(part(device.id)).await?;
+        }
+        Ok(())
+    }
+
+    /// A table with pages by number for each device, of which the first is behind that one.
+    async fn numbered(
+        &mut self,
+        table: &'static Table,
+        first: i64,
+        part: impl Fn(DeviceId, i64) -> Part<'static>,
+    ) -> Result<(), BrokenOff> {
+        self.open(table).await?;
+        for device in &Arc::clone(&self.account).devices {
+            let mut after = Some(first);
+            while let Some(from) = after {
+                after = match self.all(part(device.id, from)).await? {
+                    Some(Cell::Number(place)) => Some(place),
+                    _ => None,
+                };
+            }
         }
         Ok(())
     }

@@ -10,12 +10,13 @@ use axum::http::{HeaderMap, StatusCode};
 use base64::Engine;
 use serde::de::DeserializeOwned;
 
-use crate::auth::{Authenticated, BasicCredentials, BasicUser};
+use crate::auth::{Authenticated, BasicCredentials, BasicUser, Credentials, Proven};
 use crate::domain::{AccessKey, DeviceId, ServiceId};
 use crate::encoding::BASE64;
 use crate::relay::drain::QueueOpener;
 
 use super::error::ApiError;
+use super::rate;
 use super::seen;
 use super::state::AppState;
 
@@ -41,32 +42,67 @@ impl FromRequestParts<AppState> for OptionalCaller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        if let Some(tunnelled) = parts.extensions.get::<Tunnelled>() {
-            let Some(principal) = tunnelled.principal.clone() else {
-                return Ok(Self(None));
-            };
-            // The socket is closed when its device goes; a request may be quicker than that.
-            let valid = state.authenticator.still_valid(&principal).await?;
-            return Ok(Self(valid.then(|| (*principal).clone())));
-        }
-        match basic(&parts.headers) {
-            Some(BasicCredentials {
-                user: BasicUser::Device(address),
-                password,
-            }) => {
-                let proven = state.authenticator.authenticate(address, &password);
-                let caller = state
-                    .pace
-                    .answer_if(proven, |proven| !matches!(proven, Ok(Some(_))))
-                    .await?;
-                if let Some(caller) = &caller {
-                    seen::by_request(state, caller);
-                }
-                Ok(Self(caller))
-            }
-            _ => Ok(Self(None)),
-        }
+        let asking = asking(parts, state).await?;
+        Ok(Self(asking.map(|asking| asking.device)))
     }
+}
+
+/// A device that asks.
+struct Asking {
+    device: Authenticated,
+    shown: Shown,
+}
+
+/// What it has shown.
+enum Shown {
+    /// With this request.
+    Here(Proven),
+    /// When its socket was opened.
+    AtTheUpgrade(Option<QueueOpener>),
+}
+
+/// The device that asks, if one does; counted as whom it is.
+async fn asking(parts: &Parts, state: &AppState) -> Result<Option<Asking>, ApiError> {
+    if let Some(tunnelled) = parts.extensions.get::<Tunnelled>() {
+        let Some(principal) = tunnelled.principal.clone() else {
+            return Ok(None);
+        };
+        // The socket is closed when its device goes; a request may be quicker than that.
+        let valid = state.authenticator.still_valid(&principal).await?;
+        // Counted before: the layer around the routes knows whose socket it is.
+        return Ok(valid.then(|| Asking {
+            device: (*principal).clone(),
+            shown: Shown::AtTheUpgrade(tunnelled.opener.clone()),
+        }));
+    }
+    let Some(header) = parts.headers.get(AUTHORIZATION) else {
+        return Ok(None);
+    };
+    // What is not meant for us, as a number's password, or malformed, was counted as a stranger's if it has no place here;
+    // with credentials that say nothing it is counted now.
+    let credentials = match Credentials::parse(header.as_bytes()) {
+        Ok(Credentials::Basic(basic)) if !matches!(basic.user, BasicUser::Device(_)) => None,
+        parsed => parsed.ok(),
+    };
+    let Some(credentials) = credentials else {
+        rate::refused(state, &parts.extensions).await?;
+        return Ok(None);
+    };
+    let proven = state.authenticator.prove_device(credentials);
+    let proven = state
+        .pace
+        .answer_if(proven, |proven| !matches!(proven, Ok(Some(_))))
+        .await?;
+    let Some(proven) = proven else {
+        rate::refused(state, &parts.extensions).await?;
+        return Ok(None);
+    };
+    rate::proven(state, &parts.extensions, proven.device.address).await?;
+    seen::by_request(state, &proven.device);
+    Ok(Some(Asking {
+        device: proven.device.clone(),
+        shown: Shown::Here(proven),
+    }))
 }
 
 impl FromRequestParts<AppState> for Caller {
@@ -85,12 +121,31 @@ impl FromRequestParts<AppState> for Reader {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let Caller(caller) = Caller::from_request_parts(parts, state).await?;
-        let opener = match parts.extensions.get::<Tunnelled>() {
-            Some(tunnelled) => tunnelled.opener.clone(),
-            None => basic(&parts.headers).map(|shown| QueueOpener::new(&caller.queue_key(&shown.password))),
+        let asking = asking(parts, state).await?.ok_or(ApiError::unauthorized())?;
+        let opener = match asking.shown {
+            Shown::Here(proven) => Some(QueueOpener::new(&proven.queue_key())),
+            Shown::AtTheUpgrade(opener) => opener,
         };
-        Ok(Self(caller, opener.ok_or(ApiError::unauthorized())?))
+        Ok(Self(asking.device, opener.ok_or(ApiError::unauthorized())?))
+    }
+}
+
+/// The caller is this device, and has shown its password: a token is not enough to change the password, or to open a session
+/// that would outlive it.
+pub(super) struct ByPassword(pub(super) Authenticated, pub(super) QueueOpener);
+
+impl FromRequestParts<AppState> for ByPassword {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let Reader(caller, opener) = Reader::from_request_parts(parts, state).await?;
+        match caller.session {
+            None => Ok(Self(caller, opener)),
+            Some(_) => Err(ApiError::forbidden(
+                "password_needed",
+                "this is asked with the device's password, not with a token",
+            )),
+        }
     }
 }
 

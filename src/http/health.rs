@@ -17,6 +17,7 @@ pub type Probe = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Se
 #[derive(Clone)]
 pub struct Readiness {
     draining: Arc<AtomicBool>,
+    paused: Arc<AtomicBool>,
     probe: Probe,
 }
 
@@ -25,6 +26,7 @@ impl Readiness {
     pub fn new(probe: Probe) -> Self {
         Self {
             draining: Arc::default(),
+            paused: Arc::default(),
             probe,
         }
     }
@@ -34,9 +36,15 @@ impl Readiness {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Not ready for as long as the operator wants.
+    pub fn pause(&self, on: bool) {
+        self.paused.store(on, Ordering::Relaxed);
+    }
+
     /// Asks. A probe that takes long counts as a no.
     pub async fn is_ready(&self) -> bool {
         !self.draining.load(Ordering::Relaxed)
+            && !self.paused.load(Ordering::Relaxed)
             && tokio::time::timeout(PROBE_TIMEOUT, (self.probe)())
                 .await
                 .unwrap_or(false)

@@ -3,22 +3,25 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use keys_schema::repeated_use_digest;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::auth::Authenticated;
 use crate::directory;
-use crate::domain::{BundleSelector, IdentityKind, ServiceId};
+use crate::domain::{BundleSelector, IdentityKind, Published, ServiceId};
+use crate::limits::Limit;
+use crate::telemetry::metrics;
 
 use super::error::ApiError;
 use super::extract::{Caller, JsonBody, OptionalCaller, PathParams, QueryParams, RawBody, device_id, service_id};
+use super::idempotency::idempotency_key;
+use super::key_claims::{Claim, requester};
 use super::reach::reach_on_tick;
-use super::state::{AppState, Node};
+use super::state::AppState;
 use super::wire::forms::IdentityText;
-use super::wire::keys::{BundlesOut, KeyCheckIn, KeyCountOut, identity_kind, parse_key_upload};
+use super::wire::keys::{KeyCheckIn, KeyCountOut, identity_kind, parse_key_upload};
 
 /// `?identity=`
 #[derive(Deserialize, JsonSchema)]
@@ -44,10 +47,17 @@ pub(super) async fn publish(
     let upload = tokio::task::spawn_blocking(move || directory::check_upload(&identity, &upload).map(|()| upload))
         .await
         .map_err(|_| ApiError::unavailable("a key check was cancelled"))??;
-    if !node.storage.keys.publish(&caller.actor(), kind, &upload).await? {
-        return Err(ApiError::unauthorized());
+    match node.storage.keys.publish(&caller.actor(), kind, &upload).await? {
+        Published::Done(spent) => {
+            metrics::spent_keys_uploaded("same", spent);
+            Ok(StatusCode::NO_CONTENT)
+        }
+        Published::Gone => Err(ApiError::unauthorized()),
+        Published::SpentId => {
+            metrics::spent_keys_uploaded("other", 1);
+            Err(SPENT_ID)
+        }
     }
-    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `GET /v2/keys`
@@ -89,6 +99,7 @@ pub(super) async fn take(
     method: Method,
     PathParams((target, device)): PathParams<(String, String)>,
     OptionalCaller(caller): OptionalCaller,
+    extensions: Extensions,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     if method == Method::HEAD {
@@ -104,34 +115,37 @@ pub(super) async fn take(
         "*" => BundleSelector::All,
         device => BundleSelector::One(device_id(device)?),
     };
-    let bundles = take_reachable(&node, &target, selector, caller.as_ref(), &headers).await?;
+    let retry = idempotency_key(&headers)?;
+    let account = reach_on_tick(&node, &target, caller.as_ref(), &headers).await?;
+    let requester = requester(&node, &target, &account, caller.as_ref(), &headers, &extensions).await?;
+    let subject: [&[u8]; 2] = [&requester.name, account.aci.as_bytes()];
+    node.limits.check(Limit::KeyFetches, &subject).await?;
+    let claim = Claim {
+        node,
+        account,
+        kind: IdentityKind::from(&target),
+        selector,
+        requester,
+    };
+    let bundles = match retry {
+        None => claim.take().await?,
+        Some(retry) => claim.take_once(caller.as_ref(), retry).await?,
+    };
     // A stranger is not told which devices there are.
-    bundles.ok_or_else(|| {
+    let bundles = bundles.ok_or_else(|| {
         if caller.is_some() {
             ApiError::not_found()
         } else {
             ApiError::unauthorized()
         }
-    })
-}
-
-async fn take_reachable(
-    node: &Node,
-    target: &ServiceId,
-    selector: BundleSelector,
-    caller: Option<&Authenticated>,
-    headers: &HeaderMap,
-) -> Result<Option<Response>, ApiError> {
-    let account = reach_on_tick(node, target, caller, headers).await?;
-    node.fetch_limit
-        .check(caller.map(|caller| caller.address), account.aci)?;
-    let kind = IdentityKind::from(target);
-    let taken = directory::take_bundles(&node.storage.keys, &account, kind, selector).await?;
-    let Some(taken) = taken else { return Ok(None) };
-    let body = serde_json::to_vec(&BundlesOut::from(&taken))
-        .map_err(|_| ApiError::unavailable("a bundle could not be written as JSON"))?;
+    })?;
     let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    Ok(Some((json, body).into_response()))
+    Ok((json, bundles).into_response())
 }
 
+const SPENT_ID: ApiError = ApiError::new(
+    StatusCode::CONFLICT,
+    "key_id_spent",
+    "a one-time key has the id of another one that was handed out; give it a new id",
+);
 const DIGEST_BYTES: usize = 32;

@@ -5,7 +5,10 @@
 //! `stuck_timeout`. A connection that carries WebSockets is not idle: they have clocks of their own. hyper's own header timeout is off: it would count the pause
 //! between two requests as a slow head, and does not run before the first bytes have told HTTP/1.1 from HTTP/2. An answer has
 //! ended when hyper took its last frame, so a peer that does not read a whole answer is cut off as well. How long a
-//! request takes, and how large its body is, the router bounds. A peer's address is put nowhere.
+//! request takes, and how large its body is, the router bounds.
+//!
+//! Of a peer's address its [`Network`] is kept for as long as the connection is open, and is in the extensions of each
+//! request. One network has a part of the places only: whoever comes beyond that is told to come back later.
 
 use std::convert::Infallible;
 use std::io;
@@ -17,21 +20,28 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::response::IntoResponse;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
+use super::crowd::{Crowd, Member};
+use super::error::ApiError;
+use super::network::Network;
+use super::proxies::{Peer, Proxies};
 use super::transport::Transport;
+use crate::telemetry::metrics;
 
 /// Bounds of one connection.
 #[derive(Clone, Debug)]
@@ -48,12 +58,50 @@ pub struct ConnectionLimits {
     pub max_headers: usize,
 }
 
-/// One place among the connections that may be open. It is in the extensions of every request: whoever makes a socket of
-/// it takes a [`SocketPlace`].
+/// Whom a listener lets in.
+#[derive(Clone)]
+pub struct Door {
+    /// The places for connections.
+    pub slots: Arc<Semaphore>,
+    /// How many of them each network has, if that is bounded.
+    pub crowd: Option<Arc<Crowd>>,
+    /// Whose word on a client's address is taken.
+    pub proxies: Arc<Proxies>,
+}
+
+impl Door {
+    /// Lets in whoever comes, as long as there are places.
+    pub fn open(slots: Arc<Semaphore>) -> Self {
+        Self {
+            slots,
+            crowd: None,
+            proxies: Arc::default(),
+        }
+    }
+
+    /// A place for a connection; `None` if its network has as many as it may. Those of a proxy are for many networks.
+    fn place(&self, peer: &Peer, slot: OwnedSemaphorePermit) -> Option<Place> {
+        let member = match &self.crowd {
+            Some(crowd) if peer.is_client() => Some(crowd.enter(peer.network())?),
+            _ => None,
+        };
+        Some(Place { _slot: slot, member })
+    }
+}
+
+/// A place among the connections that may be open, and among those of a network.
+struct Place {
+    _slot: OwnedSemaphorePermit,
+    member: Option<Member>,
+}
+
+/// The connection's place. It is in the extensions of every request: whoever makes a socket of it takes a [`SocketPlace`].
 #[derive(Clone)]
 pub struct ConnectionSlot {
-    connection: Arc<OwnedSemaphorePermit>,
-    slots: Arc<Semaphore>,
+    connection: Arc<Place>,
+    door: Door,
+    /// For whom a proxy sends this request.
+    forwarded: Option<Network>,
     usage: Arc<Usage>,
     tls: bool,
 }
@@ -71,21 +119,30 @@ impl ConnectionSlot {
 
     /// A place for a WebSocket on this connection, to be kept for as long as the socket is open; `None` if there is no
     /// room. On HTTP/2 many sockets may share a connection: the first uses the connection's place, and each further one
-    /// needs a place like a connection's, so that the number of connections bounds the number of sockets, too.
+    /// needs a place like a connection's, so that the number of connections bounds the number of sockets, too. What a proxy
+    /// sends is for many networks, and there a socket is counted for the one that it is for.
     pub fn socket_place(&self) -> Option<SocketPlace> {
         let mut state = self.usage.state();
         if state.sockets >= MAX_SOCKETS {
             return None;
         }
-        let own = match state.sockets {
-            0 => None,
-            _ => Some(Arc::clone(&self.slots).try_acquire_owned().ok()?),
+        let first = state.sockets == 0;
+        let slot = match first {
+            true => None,
+            false => Some(Arc::clone(&self.door.slots).try_acquire_owned().ok()?),
+        };
+        let member = match (&self.connection.member, &self.door.crowd, &self.forwarded) {
+            (Some(_), ..) if first => None,
+            (Some(member), ..) => Some(member.another()?),
+            (None, Some(crowd), Some(network)) => Some(crowd.enter(network)?),
+            (None, ..) => None,
         };
         state.sockets += 1;
         Some(SocketPlace {
             usage: Arc::clone(&self.usage),
             _connection: Arc::clone(&self.connection),
-            _own: own,
+            _slot: slot,
+            _member: member,
         })
     }
 }
@@ -93,8 +150,10 @@ impl ConnectionSlot {
 /// The place of one open WebSocket.
 pub struct SocketPlace {
     usage: Arc<Usage>,
-    _connection: Arc<OwnedSemaphorePermit>,
-    _own: Option<OwnedSemaphorePermit>,
+    _connection: Arc<Place>,
+    /// Of its own, where the connection's is taken.
+    _slot: Option<OwnedSemaphorePermit>,
+    _member: Option<Member>,
 }
 
 impl Drop for SocketPlace {
@@ -110,22 +169,22 @@ pub struct Listener {
     socket: TcpListener,
     tls: Option<TlsAcceptor>,
     limits: ConnectionLimits,
-    slots: Arc<Semaphore>,
+    door: Door,
 }
 
 impl Listener {
-    /// Binds. `slots` is shared by all listeners that count together.
+    /// Binds. The parts of `door` are shared by all listeners that count together.
     pub async fn bind(
         address: SocketAddr,
         tls: Option<TlsAcceptor>,
         limits: ConnectionLimits,
-        slots: Arc<Semaphore>,
+        door: Door,
     ) -> io::Result<Self> {
         Ok(Self {
             socket: TcpListener::bind(address).await?,
             tls,
             limits,
-            slots,
+            door,
         })
     }
 
@@ -146,16 +205,17 @@ impl Listener {
             http: http_builder(&self.limits),
             tls: self.tls,
             limits: self.limits,
-            slots: Arc::clone(&self.slots),
+            door: self.door.clone(),
+            refusals: Semaphore::new(REFUSALS),
         });
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
-                accepted = accept(&self.socket, &self.slots) => accepted,
+                accepted = accept(&self.socket, &self.door) => accepted,
             };
             match accepted {
-                Ok((socket, permit)) => {
-                    let connection = Arc::clone(&server).serve(socket, permit, router.clone(), stop.clone());
+                Ok((socket, peer, slot)) => {
+                    let connection = Arc::clone(&server).serve(socket, peer, slot, router.clone(), stop.clone());
                     connections.spawn(connection);
                 }
                 Err(error) => {
@@ -173,13 +233,20 @@ impl Listener {
     }
 }
 
-async fn accept(socket: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(socket: &TcpListener, door: &Door) -> io::Result<(TcpStream, Peer, OwnedSemaphorePermit)> {
     // Not before there is room: what cannot be served stays in the kernel's queue and costs nothing here. The slot is
     // not kept while waiting, or a quiet listener would hold one that a busy one needs.
-    drop(slots.acquire().await.map_err(io::Error::other)?);
-    let (stream, _peer) = socket.accept().await?;
-    let permit = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
-    Ok((stream, permit))
+    drop(door.slots.acquire().await.map_err(io::Error::other)?);
+    // The address does not outlive this line.
+    let (stream, peer) = socket
+        .accept()
+        .await
+        .map(|(stream, address)| (stream, door.proxies.peer(address.ip())))?;
+    let slot = Arc::clone(&door.slots)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
+    Ok((stream, peer, slot))
 }
 
 /// What all connections of a listener share.
@@ -187,35 +254,40 @@ struct Server {
     http: Builder<TokioExecutor>,
     tls: Option<TlsAcceptor>,
     limits: ConnectionLimits,
-    slots: Arc<Semaphore>,
+    door: Door,
+    /// Places for those who are told that they have too many connections. They take no place of others.
+    refusals: Semaphore,
 }
 
 impl Server {
     async fn serve(
         self: Arc<Self>,
         socket: TcpStream,
-        permit: OwnedSemaphorePermit,
+        peer: Peer,
+        slot: OwnedSemaphorePermit,
         router: Router,
         stop: CancellationToken,
     ) {
-        let handshake = Transport::accept(socket, self.tls.as_ref());
-        let transport = tokio::select! {
+        let opening = self.open(socket, peer, slot);
+        let (transport, peer, place) = tokio::select! {
             () = stop.cancelled() => return,
-            done = tokio::time::timeout(self.limits.header_timeout, handshake) => match done {
-                Ok(Ok(transport)) => transport,
-                // The peer's failure, and its reason may hold what the peer sent.
-                Ok(Err(_)) | Err(_) => return,
+            done = tokio::time::timeout(self.limits.header_timeout, opening) => match done {
+                Ok(Ok(Some(opened))) => opened,
+                // Refused, or the peer's failure, and its reason may hold what the peer sent.
+                Ok(Ok(None) | Err(_)) | Err(_) => return,
             },
         };
         let usage = Arc::new(Usage::new());
         let service = CountingService {
             router,
             slot: ConnectionSlot {
-                connection: Arc::new(permit),
-                slots: Arc::clone(&self.slots),
+                connection: Arc::new(place),
+                door: self.door.clone(),
+                forwarded: None,
                 usage: Arc::clone(&usage),
                 tls: self.tls.is_some(),
             },
+            peer,
         };
         let mut connection = pin!(
             self.http
@@ -249,6 +321,45 @@ impl Server {
             usage.close(goodbye);
             clock.as_mut().reset(Instant::now() + goodbye);
         }
+    }
+
+    /// What comes before HTTP: the word of a balancer, a place, TLS. `None` if there is no place for this network.
+    async fn open(
+        &self,
+        mut socket: TcpStream,
+        peer: Peer,
+        slot: OwnedSemaphorePermit,
+    ) -> io::Result<Option<(Transport, Peer, Place)>> {
+        let client = self.door.proxies.client(peer, &mut socket).await;
+        let peer = client.inspect_err(|_| metrics::connection_refused("proxy"))?;
+        let Some(place) = self.door.place(&peer, slot) else {
+            metrics::connection_refused("network");
+            Box::pin(self.refuse(socket)).await?;
+            return Ok(None);
+        };
+        let transport = Transport::accept(socket, self.tls.as_ref()).await?;
+        Ok(Some((transport, peer, place)))
+    }
+
+    /// Answers the first request with a refusal, as long as not too many are being told so. Others see the end at once.
+    async fn refuse(&self, socket: TcpStream) -> io::Result<()> {
+        let Ok(_place) = self.refusals.try_acquire() else {
+            return Ok(());
+        };
+        let transport = Transport::accept(socket, self.tls.as_ref()).await?;
+        let told = Notify::new();
+        let service = service_fn(|_: Request<Incoming>| {
+            told.notify_one();
+            std::future::ready(Ok::<_, Infallible>(TOO_MANY.into_response()))
+        });
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(transport), service));
+        tokio::select! {
+            _ = connection.as_mut() => return Ok(()),
+            () = told.notified() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+        Ok(())
     }
 }
 
@@ -367,10 +478,11 @@ impl Drop for InFlight {
     }
 }
 
-/// The router, with each request counted and given the connection's slot.
+/// The router, with each request counted and given the connection's slot and the network that it comes from.
 struct CountingService {
     router: Router,
     slot: ConnectionSlot,
+    peer: Peer,
 }
 
 impl hyper::service::Service<Request<Incoming>> for CountingService {
@@ -380,7 +492,11 @@ impl hyper::service::Service<Request<Incoming>> for CountingService {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let in_flight = self.slot.usage.begin();
-        request.extensions_mut().insert(self.slot.clone());
+        let mut slot = self.slot.clone();
+        slot.forwarded = slot.door.proxies.forwarded(&self.peer, request.headers_mut());
+        let network = slot.forwarded.as_ref().unwrap_or(self.peer.network()).clone();
+        request.extensions_mut().insert(network);
+        request.extensions_mut().insert(slot);
         let answer = self.router.clone().call(request);
         Box::pin(async move { Ok(answer.await?.map(|body| CountedBody { body, in_flight })) })
     }
@@ -427,6 +543,13 @@ const MAX_STREAMS: u32 = 16;
 /// WebSockets on one connection. Stock clients open one or two on each.
 const MAX_SOCKETS: usize = 4;
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(250);
+/// Refusals that are told at the same time, on each listener.
+const REFUSALS: usize = 32;
+const TOO_MANY: ApiError = ApiError::too_many(
+    "too_many_connections",
+    "too many connections are open from this network",
+    30,
+);
 /// A peer that was idle for too long had its time.
 const IDLE_GOODBYE: Duration = Duration::from_secs(1);
 /// A peer that reads a long answer just when the server stops has done nothing wrong.

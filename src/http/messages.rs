@@ -4,18 +4,21 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{Extensions, HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::auth::Authenticated;
 use crate::domain::{Account, IdentityKind, ServiceId};
-use crate::relay::{DeviceMismatch, NamedDevice, OutgoingCopy, SendOutcome};
+use crate::limits::Limit;
+use crate::relay::{DeviceMismatch, NamedDevice, Origin, OutgoingCopy, SendOutcome, Sender};
 
+use super::blocks::has_blocked;
 use super::envelope::EnvelopeHead;
 use super::error::ApiError;
 use super::extract::{AnonymousAccess, OptionalCaller, PathParams, QueryParams, RawBody, service_id};
+use super::network;
 use super::reach::{TWO_AUTHORIZATIONS, reach};
 use super::state::{AppState, Node};
 use super::wire::messages::{MismatchedDevicesOut, SendBody, SendOut, StaleDevicesOut, parse_send};
@@ -34,6 +37,7 @@ pub(super) async fn send(
     QueryParams(query): QueryParams<SendQuery>,
     OptionalCaller(caller): OptionalCaller,
     headers: HeaderMap,
+    extensions: Extensions,
     RawBody(raw): RawBody,
 ) -> Result<Response, ApiError> {
     let story = query.story.is_some_and(|story| story.eq_ignore_ascii_case("true"));
@@ -41,26 +45,66 @@ pub(super) async fn send(
     let body = parse_send(&raw)?;
     // The answer may wait; what it is an answer to must not.
     drop(raw);
-    let caller = caller.filter(|_| !story);
-    if let Some(caller) = &caller
+    let from = From {
+        sender: sender(caller.as_ref(), &extensions),
+        device: caller.clone(),
+        named: caller.filter(|_| !story),
+        story,
+    };
+    if let Some(caller) = &from.named
         && !node.authenticator.still_valid(caller).await?
     {
         return Err(ApiError::unauthorized());
     }
-    node.pace
-        .answer(deliver(&node, destination, story, caller, headers, body))
-        .await
+    node.pace.answer(deliver(&node, destination, from, headers, body)).await
+}
+
+/// Who sends.
+struct From {
+    /// Whose share of the recipient's queues it is.
+    sender: Sender,
+    /// The device, if it has shown who it is.
+    device: Option<Authenticated>,
+    /// The device that the envelope names: in a story none is named.
+    named: Option<Authenticated>,
+    story: bool,
+}
+
+/// Who counts as the sender: an account, or else a network.
+pub(super) fn sender(caller: Option<&Authenticated>, extensions: &Extensions) -> Sender {
+    match caller {
+        Some(caller) => Sender::account(caller.address.aci),
+        None => {
+            let network = network::of_request(extensions);
+            Sender::stranger(network.as_ref().map_or(&[], |network| network.as_bytes()))
+        }
+    }
 }
 
 /// All that knows the recipient: its answers leave on the tick, whatever they are.
 async fn deliver(
     node: &Node,
     destination: ServiceId,
-    story: bool,
-    caller: Option<Authenticated>,
+    from: From,
     headers: HeaderMap,
     body: SendBody,
 ) -> Result<Response, ApiError> {
+    let From {
+        sender,
+        device,
+        named: caller,
+        story,
+    } = from;
+    if !is_own(device.as_ref(), &destination) {
+        // Before anybody looks whether there is such an account, so that it tells nothing of that.
+        let limit = if body.online {
+            Limit::SilentPings
+        } else {
+            Limit::SendsToTarget
+        };
+        let target = destination.to_fixed_width();
+        node.limits.check_here(limit, &[sender.as_bytes(), &target])?;
+    }
     let Some(account) = recipient(node, &destination, story, caller.as_ref(), &headers).await? else {
         // As the wire has it: a story needs no proof, and to nobody it is sent successfully.
         return Ok(Json(SendOut { needs_sync: false }).into_response());
@@ -79,12 +123,19 @@ async fn deliver(
         Some(caller) if own.is_none() => has_other_devices(node, caller).await?,
         _ => false,
     };
-    let sender = own.map(|caller| caller.address.device_id);
+    let origin = Origin {
+        own_device: own.map(|caller| caller.address.device_id),
+        sender,
+        unwanted: match &device {
+            Some(device) => has_blocked(node, &account, device).await?,
+            None => false,
+        },
+    };
     let online = body.online;
     let copies = copies(node, &destination, story, caller.as_ref(), body);
     match node
         .relay
-        .send(account, IdentityKind::from(&destination), copies, sender, online)
+        .send(account, IdentityKind::from(&destination), copies, origin, online)
         .await?
     {
         SendOutcome::Accepted => Ok(Json(SendOut { needs_sync }).into_response()),
@@ -98,6 +149,11 @@ async fn deliver(
         SendOutcome::UnknownAccount if caller.is_some() => Err(ApiError::not_found()),
         SendOutcome::UnknownAccount => Err(ApiError::unauthorized()),
     }
+}
+
+/// Whether a device writes to its own account.
+fn is_own(device: Option<&Authenticated>, destination: &ServiceId) -> bool {
+    device.is_some_and(|device| ServiceId::Aci(device.address.aci) == *destination)
 }
 
 /// The account that is written to; `None` for a story to an account that does not exist.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{Extensions, HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use keys_schema::multi_recipient::{MultiRecipientMessage, Recipient, Undeliverable};
 use schemars::JsonSchema;
@@ -17,12 +17,13 @@ use serde::Deserialize;
 
 use crate::auth::allows_unidentified_all;
 use crate::domain::{Account, DeviceId, IdentityKind, ServiceId};
-use crate::relay::{Addressee, DeviceMismatch, FanOutOutcome, NamedDevice};
+use crate::limits::Limit;
+use crate::relay::{Addressee, DeviceMismatch, FanOutOutcome, NamedDevice, Sender};
 
 use super::envelope::EnvelopeHead;
 use super::error::ApiError;
 use super::extract::{AnonymousAccess, QueryParams, RawBody};
-use super::messages::CONTENT_TOO_LARGE;
+use super::messages::{CONTENT_TOO_LARGE, sender};
 use super::reach::TWO_AUTHORIZATIONS;
 use super::state::{AppState, Node};
 use super::wire::forms::Millis;
@@ -46,6 +47,7 @@ pub(super) async fn send(
     State(node): State<AppState>,
     QueryParams(query): QueryParams<FanOutQuery>,
     headers: HeaderMap,
+    extensions: Extensions,
     RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
     if headers
@@ -64,7 +66,14 @@ pub(super) async fn send(
     ))?;
     let message = parse(body)?;
     node.pace
-        .answer(deliver(&node, query, timestamp, headers, message))
+        .answer(deliver(
+            &node,
+            query,
+            timestamp,
+            sender(None, &extensions),
+            headers,
+            message,
+        ))
         .await
 }
 
@@ -73,17 +82,23 @@ async fn deliver(
     node: &Node,
     query: FanOutQuery,
     timestamp: Option<u64>,
+    sender: Sender,
     headers: HeaderMap,
     message: MultiRecipientMessage,
 ) -> Result<Response, ApiError> {
     let story = query.story.unwrap_or(false);
+    let online = query.online.unwrap_or(false);
     let recipients = message.recipients();
     let accounts = authorized(node, &headers, story, recipients).await?;
     let (known, addressees): (Vec<_>, Vec<_>) = recipients
         .iter()
         .filter_map(|recipient| {
             let account = accounts.get(&recipient.service_id)?;
-            Some((recipient, addressee(account, recipient, message.content_length())?))
+            let addressee = addressee(account, recipient, message.content_length())?;
+            // One who has been sent too many is left out, and the others are not: what is for connected devices only may be
+            // lost, and the sender of a group has no list of those who are not to be reached.
+            let unwanted = online && pinged_too_often(node, sender, &recipient.service_id);
+            Some((recipient, Addressee { unwanted, ..addressee }))
         })
         .unzip();
     let accepted = node.clock.now();
@@ -99,10 +114,7 @@ async fn deliver(
         let recipient: &Recipient = known[index];
         head(recipient.service_id).with_content(MessageKind::UnidentifiedSender, message.content_for(recipient))
     };
-    let outcome = node
-        .relay
-        .fan_out(addressees, envelope, query.online.unwrap_or(false))
-        .await?;
+    let outcome = node.relay.fan_out(addressees, envelope, sender, online).await?;
     match outcome {
         FanOutOutcome::Accepted { unreached } => {
             let uuids404 = unreached
@@ -202,7 +214,13 @@ fn addressee(account: &Arc<Account>, recipient: &Recipient, content_bytes: usize
         kind: IdentityKind::from(&recipient.service_id),
         devices: devices.collect::<Option<_>>()?,
         content_bytes,
+        unwanted: false,
     })
+}
+
+fn pinged_too_often(node: &Node, sender: Sender, target: &ServiceId) -> bool {
+    let subject = [sender.as_bytes(), &target.to_fixed_width()];
+    node.limits.check_here(Limit::SilentPings, &subject).is_err()
 }
 
 /// Here a wrong set of devices is reported before old registrations, the other way round than for a single recipient.

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
-use axum::http::header::HOST;
+use axum::http::header::{HOST, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, Uri};
 
@@ -57,11 +57,47 @@ pub(super) fn of(node: &Node, uri: &Uri, headers: &HeaderMap, extensions: &Exten
     is_host(host).then(|| format!("{}://{host}", if tls { "https" } else { "http" }).into())
 }
 
+/// Refuses a WebSocket that a page of another site opens in somebody's browser. Clients that are no pages name no site.
+pub(super) fn refuse_foreign(
+    node: &Node,
+    uri: &Uri,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Result<(), ApiError> {
+    for site in headers.get_all(ORIGIN) {
+        let site = site.to_str().unwrap_or_default();
+        let own = of(node, uri, headers, extensions);
+        let known = own.is_some_and(|own| is_own(site, &own, node.public_url.is_some()));
+        if !known && !node.allowed_origins.iter().any(|allowed| allowed == site) {
+            return Err(FOREIGN);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a site is this server's. What speaks TLS in front of it is only known where the operator says so; without that
+/// the host decides.
+fn is_own(site: &str, own: &str, with_scheme: bool) -> bool {
+    let parts = |url: &str| -> Option<(String, String)> {
+        let (scheme, rest) = url.split_once("://")?;
+        let host = rest.split('/').next()?;
+        Some((scheme.to_ascii_lowercase(), host.to_ascii_lowercase()))
+    };
+    match (parts(site), parts(own)) {
+        (Some((site_scheme, site)), Some((scheme, own))) => site == own && (!with_scheme || site_scheme == scheme),
+        _ => false,
+    }
+}
+
 fn is_host(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
     !text.is_empty() && text.len() <= MAX_HOST && text.bytes().all(allowed)
 }
 
+const FOREIGN: ApiError = ApiError::forbidden(
+    "foreign_origin",
+    "pages of this site may not open WebSockets here; the setting allowed_origins names those that may",
+);
 pub(super) const NO_HOST: ApiError =
     ApiError::bad_request("host", "the request names no host under which this server is reached");
 /// A name of 253 characters and a port.
@@ -70,6 +106,23 @@ const MAX_HOST: usize = 260;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn t09_a_site_is_ours_by_its_host_and_by_its_scheme_where_that_is_known() {
+        for (site, own, with_scheme, ours) in [
+            ("https://relay.example", "https://relay.example", true, true),
+            ("https://Relay.Example", "https://relay.example/chat", true, true),
+            ("http://relay.example", "https://relay.example", true, false),
+            ("https://relay.example", "http://relay.example", false, true),
+            ("https://relay.example:8443", "https://relay.example", false, false),
+            ("https://evil.example", "https://relay.example", false, false),
+            ("https://relay.example.evil.example", "https://relay.example", false, false),
+            ("null", "https://relay.example", false, false),
+            ("", "https://relay.example", false, false),
+        ] {
+            assert_eq!(is_own(site, own, with_scheme), ours, "{site} at {own}");
+        }
+    }
 
     #[test]
     fn hosts_are_names_and_addresses_with_or_without_a_port() {

@@ -13,19 +13,19 @@ use crate::relay::drain::QueueOpener;
 use super::accounts::own_number;
 use super::devices::own_account;
 use super::error::ApiError;
-use super::extract::{JsonBody, Reader, confirm};
+use super::extract::{ByPassword, JsonBody, confirm};
 use super::state::AppState;
+use super::tokens;
 use super::wire::devices::PasswordIn;
 
 /// Password, queue key and what is queued change in one transaction. Connections that were opened with the old password
 /// end; this answer has time to leave through one of them.
 pub(super) async fn change(
     State(node): State<AppState>,
-    Reader(caller, opener): Reader,
+    ByPassword(caller, opener): ByPassword,
     JsonBody(body): JsonBody<PasswordIn>,
 ) -> Result<StatusCode, ApiError> {
     let password = body.password()?;
-    node.password_limit.check(Some(caller.address), caller.address.aci)?;
     // On a task of its own: when the client goes away, what was begun is still finished, and its consequences with it.
     let changing = Arc::clone(&node);
     let changing = node
@@ -56,9 +56,16 @@ async fn replace(
         sealed_number: secret.seal_number(caller.mailbox, &number),
         verifier,
     };
+    let sessions = node.tokens.list(&caller.actor()).await?;
     let changed = node.relay.rekey(&caller.actor(), opener, &key, Some(credential)).await;
     // Also after an error, which need not mean that nothing was committed.
     let older = node.relay.password_changed(caller.address.aci);
+    if matches!(changed, Ok(true)) {
+        // They went with the old password. Their sockets are told so before the device's connections are displaced: their
+        // clients have nothing left to come back with.
+        let own = sessions.iter().filter(|session| session.mailbox == caller.mailbox);
+        tokens::end(node, &own.map(|session| session.id).collect::<Vec<_>>());
+    }
     if !changed? {
         // Another request of this device was quicker, with another password.
         return Err(ApiError::unauthorized());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::http::HeaderMap;
 
-use crate::auth::{Authenticated, allows_unidentified};
+use crate::auth::{Authenticated, allows_unidentified, is_access_key};
 use crate::domain::{AccessKey, Account, ServiceId};
 
 use super::error::ApiError;
@@ -53,6 +53,13 @@ pub(super) async fn reach(
     account
         .filter(|account| may_reach(node, target, account, &key))
         .ok_or(ApiError::unauthorized())
+}
+
+/// Whether the request shows the account's own access key, beside whatever else it shows. Never with a PNI: it would tell
+/// whoever knows the ACI's key that the two are one account.
+pub(super) fn is_known_to(node: &Node, target: &ServiceId, account: &Account, headers: &HeaderMap) -> bool {
+    let shown = AnonymousAccess::from_headers(headers);
+    !target.is_pni() && shown.key.is_some_and(|key| is_access_key(&node.secrets, account, &key))
 }
 
 fn may_reach(node: &Node, target: &ServiceId, account: &Account, key: &AccessKey) -> bool {

@@ -24,7 +24,7 @@ pub(super) async fn register(
     headers: HeaderMap,
     JsonBody(body): JsonBody<RegistrationIn>,
 ) -> Result<Response, ApiError> {
-    if !node.registration_open {
+    if node.verifier.is_closed() {
         // With 403 clients would tell their user that the recovery password is wrong.
         return Err(ApiError::bad_request(
             "registration_closed",

@@ -13,6 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::normalize_path::NormalizePathLayer;
 use tower_http::timeout::TimeoutLayer;
 
+use crate::limits::Limit;
 use crate::telemetry::metrics;
 
 use super::attachments::{self, download, put as put_upload, tus};
@@ -22,8 +23,8 @@ use super::health::{self, Readiness};
 use super::state::AppState;
 use super::wire::calling::TimeOut;
 use super::{
-    absent, account_data, accounts, calling, certificates, devices, export, keys, mailbox, messages, multi_recipient,
-    openapi, password, profiles, provisioning, registration, remote_config, reports, socket, usernames, verification,
+    absent, account_data, accounts, blocks, calling, certificates, devices, export, keys, limits, mailbox, messages, multi_recipient,
+    openapi, password, profiles, provisioning, query_secrets, rate, registration, remote_config, reports, socket, tokens, usernames, verification,
 };
 
 /// Routes with their state.
@@ -42,6 +43,10 @@ pub enum Access {
     LinkToken,
     /// A device, for itself.
     Device,
+    /// A device that shows its password. Its tokens answer 403.
+    Password,
+    /// Whoever shows a refresh token.
+    RefreshToken,
     /// The primary device, for its account.
     Primary,
     /// A device, or a stranger with the target's access key.
@@ -65,6 +70,10 @@ pub struct Route {
     pub max_body: usize,
     /// How it is served.
     pub service: Service,
+    /// How often those may use it who do not prove to be a device.
+    pub strangers: Limit,
+    /// How often devices may.
+    pub devices: Limit,
 }
 
 /// How a route is served.
@@ -79,7 +88,7 @@ pub enum Service {
 }
 
 macro_rules! routes {
-    ($($method:ident $path:literal $access:ident $max_body:ident $service:ident => $handler:expr;)*) => {
+    ($($method:ident $path:literal $access:ident $max_body:ident $service:ident $strangers:ident $devices:ident => $handler:expr;)*) => {
         /// Every route that handlers answer, for tests that hold each against its declaration.
         pub const ROUTES: &[Route] = &[
             $(Route {
@@ -88,6 +97,8 @@ macro_rules! routes {
                 access: Access::$access,
                 max_body: $max_body,
                 service: Service::$service,
+                strangers: Limit::$strangers,
+                devices: Limit::$devices,
             }),*
         ];
 
@@ -103,93 +114,107 @@ macro_rules! routes {
 }
 
 routes! {
-    // method  path                                     who               body     service    handler
-    get    "/v1/keepalive"                              Anyone            NO_BODY  Usual   => keepalive;
-    get    "/v1/time"                                   Anyone            NO_BODY  Usual   => time;
-    get    "/openapi.json"                              Anyone            NO_BODY  Usual   => openapi::serve;
+    // method  path                                     who               body     service strangers         devices            handler
+    get    "/v1/keepalive"                              Anyone            NO_BODY  Usual   Requests          DeviceRequests  => keepalive;
+    get    "/v1/time"                                   Anyone            NO_BODY  Usual   Requests          DeviceRequests  => time;
+    get    "/v1/limits"                                 Anyone            NO_BODY  Usual   Requests          DeviceRequests  => limits::show;
+    get    "/openapi.json"                              Anyone            NO_BODY  Usual   Requests          DeviceRequests  => openapi::serve;
 
-    post   "/v1/verification/session"                   Anyone            SMALL    Usual   => verification::open;
-    get    "/v1/verification/session/{id}"              Anyone            NO_BODY  Usual   => verification::show;
-    patch  "/v1/verification/session/{id}"              Anyone            SMALL    Usual   => verification::update;
-    post   "/v1/verification/session/{id}/code"         Anyone            SMALL    Usual   => verification::send_code;
-    put    "/v1/verification/session/{id}/code"         Anyone            SMALL    Usual   => verification::try_code;
-    post   "/v1/registration"                           Number            SMALL    Usual   => registration::register;
+    post   "/v1/verification/session"                   Anyone            SMALL    Usual   Sessions          DeviceRequests  => verification::open;
+    get    "/v1/verification/session/{id}"              Anyone            NO_BODY  Usual   SessionRequests   DeviceRequests  => verification::show;
+    patch  "/v1/verification/session/{id}"              Anyone            SMALL    Usual   SessionRequests   DeviceRequests  => verification::update;
+    post   "/v1/verification/session/{id}/code"         Anyone            SMALL    Usual   CodesSent         DeviceRequests  => verification::send_code;
+    put    "/v1/verification/session/{id}/code"         Anyone            SMALL    Usual   CodeTries         DeviceRequests  => verification::try_code;
+    post   "/v1/registration"                           Number            SMALL    Usual   Registrations     DeviceRequests  => registration::register;
 
-    get    "/v1/accounts/whoami"                        Device            NO_BODY  Usual   => accounts::whoami;
-    get    "/v1/accounts/export"                        Primary           NO_BODY  Streams => export::export;
-    put    "/v1/accounts/attributes"                    Device            SMALL    Usual   => accounts::set_attributes;
-    delete "/v1/accounts/me"                            Device            NO_BODY  Usual   => accounts::delete;
-    put    "/v1/accounts/name"                          Device            SMALL    Usual   => accounts::rename;
-    put    "/v1/accounts/registration_lock"             Primary           SMALL    Usual   => accounts::set_registration_lock;
-    delete "/v1/accounts/registration_lock"             Primary           NO_BODY  Usual   => accounts::clear_registration_lock;
-    put    "/v1/accounts/gcm"                           Device            SMALL    Usual   => accounts::set_gcm;
-    delete "/v1/accounts/gcm"                           Device            NO_BODY  Usual   => accounts::clear_push_token;
-    put    "/v1/accounts/apn"                           Device            SMALL    Usual   => accounts::set_apn;
-    delete "/v1/accounts/apn"                           Device            NO_BODY  Usual   => accounts::clear_push_token;
-    head   "/v1/accounts/account/{id}"                  Anonymous         NO_BODY  Usual   => accounts::exists;
-    put    "/v2/accounts/phone_number_discoverability"  Device            SMALL    Usual   => accounts::set_discoverable;
+    get    "/v1/accounts/whoami"                        Device            NO_BODY  Usual   Requests          DeviceRequests  => accounts::whoami;
+    get    "/v1/accounts/export"                        Primary           NO_BODY  Streams Requests          Exports         => export::export;
+    put    "/v1/accounts/attributes"                    Device            SMALL    Usual   Requests          Changes         => accounts::set_attributes;
+    delete "/v1/accounts/me"                            Device            NO_BODY  Usual   Requests          Changes         => accounts::delete;
+    put    "/v1/accounts/name"                          Device            SMALL    Usual   Requests          Changes         => accounts::rename;
+    put    "/v1/accounts/registration_lock"             Primary           SMALL    Usual   Requests          Changes         => accounts::set_registration_lock;
+    delete "/v1/accounts/registration_lock"             Primary           NO_BODY  Usual   Requests          Changes         => accounts::clear_registration_lock;
+    put    "/v1/accounts/gcm"                           Device            SMALL    Usual   Requests          Changes         => accounts::set_gcm;
+    delete "/v1/accounts/gcm"                           Device            NO_BODY  Usual   Requests          Changes         => accounts::clear_push_token;
+    put    "/v1/accounts/apn"                           Device            SMALL    Usual   Requests          Changes         => accounts::set_apn;
+    delete "/v1/accounts/apn"                           Device            NO_BODY  Usual   Requests          Changes         => accounts::clear_push_token;
+    head   "/v1/accounts/account/{id}"                  Anonymous         NO_BODY  Usual   Lookups           DeviceRequests  => accounts::exists;
+    put    "/v2/accounts/phone_number_discoverability"  Device            SMALL    Usual   Requests          Changes         => accounts::set_discoverable;
 
-    get    "/v1/devices"                                Device            NO_BODY  Usual   => devices::list;
-    get    "/v1/devices/provisioning/code"              Primary           NO_BODY  Usual   => devices::link_code;
-    put    "/v1/devices/link"                           LinkToken         SMALL    Usual   => devices::link;
-    put    "/v1/devices/capabilities"                   Device            SMALL    Usual   => devices::set_capabilities;
-    put    "/v1/devices/password"                       Device            SMALL    Usual   => password::change;
-    delete "/v1/devices/{id}"                           Device            NO_BODY  Usual   => devices::remove;
-    get    "/v1/devices/wait_for_linked_device/{token}" Device            NO_BODY  Waits   => devices::wait_for_linked;
+    get    "/v1/blocks"                                 Device            NO_BODY  Usual   Requests          DeviceRequests  => blocks::count;
+    put    "/v1/blocks/{id}"                            Device            NO_BODY  Usual   Requests          DataRequests    => blocks::block;
+    delete "/v1/blocks/{id}"                            Device            NO_BODY  Usual   Requests          DataRequests    => blocks::unblock;
+    delete "/v1/blocks"                                 Device            NO_BODY  Usual   Requests          DataRequests    => blocks::unblock_all;
 
-    put    "/v1/accounts/username_hash/reserve"         Device            SMALL    Usual   => usernames::reserve;
-    put    "/v1/accounts/username_hash/confirm"         Device            SMALL    Usual   => usernames::take;
-    delete "/v1/accounts/username_hash"                 Device            NO_BODY  Usual   => usernames::give_up;
-    get    "/v1/accounts/username_hash/{hash}"          Anonymous         NO_BODY  Usual   => usernames::find;
-    put    "/v1/accounts/username_link"                 Device            SMALL    Usual   => usernames::set_link;
-    delete "/v1/accounts/username_link"                 Device            NO_BODY  Usual   => usernames::drop_link;
-    get    "/v1/accounts/username_link/{handle}"        Anonymous         NO_BODY  Usual   => usernames::find_link;
+    get    "/v1/devices"                                Device            NO_BODY  Usual   Requests          DeviceRequests  => devices::list;
+    get    "/v1/devices/provisioning/code"              Primary           NO_BODY  Usual   Requests          Changes         => devices::link_code;
+    put    "/v1/devices/link"                           LinkToken         SMALL    Usual   Links             Changes         => devices::link;
+    put    "/v1/devices/capabilities"                   Device            SMALL    Usual   Requests          Changes         => devices::set_capabilities;
+    put    "/v1/devices/password"                       Password          SMALL    Usual   Requests          PasswordChanges => password::change;
+    delete "/v1/devices/{id}"                           Device            NO_BODY  Usual   Requests          Changes         => devices::remove;
+    get    "/v1/devices/wait_for_linked_device/{token}" Device            NO_BODY  Waits   Requests          DeviceRequests  => devices::wait_for_linked;
 
-    get    "/v1/data"                                   Device            NO_BODY  Usual   => account_data::changes;
-    post   "/v1/data/batch"                             Device            BATCH    Usual   => account_data::batch;
-    get    "/v1/data/{key}"                             Device            NO_BODY  Usual   => account_data::show;
-    put    "/v1/data/{key}"                             Device            ENTRY    Usual   => account_data::put;
-    delete "/v1/data/{key}"                             Device            NO_BODY  Usual   => account_data::delete;
+    post   "/v1/auth/token"                             Password          NO_BODY  Usual   Requests          TokenSessions   => tokens::open;
+    post   "/v1/auth/refresh"                           RefreshToken      SMALL    Usual   Refreshes         DeviceRequests  => tokens::refresh;
+    post   "/v1/auth/revoke"                            RefreshToken      SMALL    Usual   Refreshes         DeviceRequests  => tokens::revoke;
+    get    "/v1/auth/sessions"                          Device            NO_BODY  Usual   Requests          DeviceRequests  => tokens::list;
+    delete "/v1/auth/sessions"                          Device            NO_BODY  Usual   Requests          Changes         => tokens::revoke_all;
+    delete "/v1/auth/sessions/{id}"                     Device            NO_BODY  Usual   Requests          Changes         => tokens::revoke_one;
+    get    "/.well-known/jwks.json"                     Anyone            NO_BODY  Usual   Requests          DeviceRequests  => tokens::jwks;
 
-    get    "/v2/keys"                                   Device            NO_BODY  Usual   => keys::count;
-    put    "/v2/keys"                                   Device            KEYS     Usual   => keys::publish;
-    post   "/v2/keys/check"                             Device            SMALL    Usual   => keys::check;
-    get    "/v2/keys/{target}/{device}"                 DeviceOrAccessKey NO_BODY  Usual   => keys::take;
+    put    "/v1/accounts/username_hash/reserve"         Device            SMALL    Usual   Requests          Changes         => usernames::reserve;
+    put    "/v1/accounts/username_hash/confirm"         Device            SMALL    Usual   Requests          Changes         => usernames::take;
+    delete "/v1/accounts/username_hash"                 Device            NO_BODY  Usual   Requests          Changes         => usernames::give_up;
+    get    "/v1/accounts/username_hash/{hash}"          Anonymous         NO_BODY  Usual   Lookups           DeviceRequests  => usernames::find;
+    put    "/v1/accounts/username_link"                 Device            SMALL    Usual   Requests          Changes         => usernames::set_link;
+    delete "/v1/accounts/username_link"                 Device            NO_BODY  Usual   Requests          Changes         => usernames::drop_link;
+    get    "/v1/accounts/username_link/{handle}"        Anonymous         NO_BODY  Usual   Lookups           DeviceRequests  => usernames::find_link;
 
-    put    "/v1/profile"                                Device            SMALL    Usual   => profiles::publish;
-    get    "/v1/profile/{target}"                       DeviceOrAccessKey NO_BODY  Usual   => profiles::show;
-    get    "/v1/profile/{target}/{version}"             DeviceOrAccessKey NO_BODY  Usual   => profiles::show_version;
-    get    "/v1/profile/{target}/{version}/{request}"   DeviceOrAccessKey NO_BODY  Usual   => profiles::show_credential;
-    post   "/v1/profile/identity_check/batch"           Anyone            CHECKS   Usual   => profiles::check_identities;
+    get    "/v1/data"                                   Device            NO_BODY  Usual   Requests          DataRequests    => account_data::changes;
+    post   "/v1/data/batch"                             Device            BATCH    Usual   Requests          DataRequests    => account_data::batch;
+    get    "/v1/data/{key}"                             Device            NO_BODY  Usual   Requests          DataRequests    => account_data::show;
+    put    "/v1/data/{key}"                             Device            ENTRY    Usual   Requests          DataRequests    => account_data::put;
+    delete "/v1/data/{key}"                             Device            NO_BODY  Usual   Requests          DataRequests    => account_data::delete;
 
-    put    "/v1/provisioning/{address}"                 Device            LINKING  Usual   => provisioning::hand_over;
+    get    "/v2/keys"                                   Device            NO_BODY  Usual   Requests          DeviceRequests  => keys::count;
+    put    "/v2/keys"                                   Device            KEYS     Usual   Requests          KeyUploads      => keys::publish;
+    post   "/v2/keys/check"                             Device            SMALL    Usual   Requests          DeviceRequests  => keys::check;
+    get    "/v2/keys/{target}/{device}"                 DeviceOrAccessKey NO_BODY  Usual   SealedKeyRequests KeyRequests     => keys::take;
 
-    put    "/v1/messages/{destination}"                 DeviceOrAccessKey MESSAGES Usual   => messages::send;
-    put    "/v1/messages/multi_recipient"               AccessKeys        FAN_OUT  Usual   => multi_recipient::send;
-    get    "/v1/messages"                               Device            NO_BODY  Usual   => mailbox::fetch;
-    delete "/v1/messages/uuid/{guid}"                   Device            NO_BODY  Usual   => mailbox::delete;
-    post   "/v1/messages/report/{source}/{guid}"        Device            SMALL    Usual   => reports::report;
+    put    "/v1/profile"                                Device            SMALL    Usual   Requests          Changes         => profiles::publish;
+    get    "/v1/profile/{target}"                       DeviceOrAccessKey NO_BODY  Usual   StrangersProfiles Profiles        => profiles::show;
+    get    "/v1/profile/{target}/{version}"             DeviceOrAccessKey NO_BODY  Usual   StrangersProfiles Profiles        => profiles::show_version;
+    get    "/v1/profile/{target}/{version}/{request}"   DeviceOrAccessKey NO_BODY  Usual   StrangersProfiles Profiles        => profiles::show_credential;
+    post   "/v1/profile/identity_check/batch"           Anyone            CHECKS   Usual   Lookups           DeviceRequests  => profiles::check_identities;
 
-    get    "/v4/attachments/form/upload"                Device            NO_BODY  Usual   => attachments::form;
-    options "/upload/attachments"                       Anyone            NO_BODY  Streams => tus::options;
-    post   "/upload/attachments"                        UploadForm        UPLOAD   Streams => tus::create;
-    head   "/upload/attachments/{*upload}"              UploadForm        NO_BODY  Streams => tus::progress;
-    patch  "/upload/attachments/{*upload}"              UploadForm        UPLOAD   Streams => tus::append;
-    delete "/upload/attachments/{*upload}"              UploadForm        NO_BODY  Streams => tus::remove;
-    post   "/upload/attachments/{*upload}"              UploadForm        NO_BODY  Streams => put_upload::open;
-    put    "/upload/attachments/{*upload}"              UploadForm        UPLOAD   Streams => put_upload::put;
-    get    "/attachments/{*key}"                        Anyone            NO_BODY  Streams => download::download;
+    put    "/v1/provisioning/{address}"                 Device            LINKING  Usual   Requests          LinkMessages    => provisioning::hand_over;
 
-    get    "/v2/config"                                 Device            NO_BODY  Usual   => remote_config::show;
-    get    "/v2/calling/relays"                         Device            NO_BODY  Usual   => calling::relays;
-    get    "/v1/storage/auth"                           Device            NO_BODY  Usual   => absent::service;
-    get    "/v2/directory/auth"                         Device            NO_BODY  Usual   => absent::service;
-    get    "/v2/svr/auth"                               Device            NO_BODY  Usual   => absent::service;
-    get    "/v2/backup/auth"                            Device            NO_BODY  Usual   => absent::service;
-    get    "/v1/certificate/delivery"                   Device            NO_BODY  Usual   => certificates::delivery;
-    get    "/v1/certificate/auth/group"                 Device            NO_BODY  Usual   => absent::service;
-    put    "/v1/challenge"                              Device            SMALL    Usual   => absent::challenge;
-    post   "/v1/challenge/push"                         Device            SMALL    Usual   => absent::push_challenge;
+    put    "/v1/messages/{destination}"                 DeviceOrAccessKey MESSAGES Usual   SealedSends       Sends           => messages::send;
+    put    "/v1/messages/multi_recipient"               AccessKeys        FAN_OUT  Usual   FanOuts           DeviceRequests  => multi_recipient::send;
+    get    "/v1/messages"                               Device            NO_BODY  Usual   Requests          DeviceRequests  => mailbox::fetch;
+    delete "/v1/messages/uuid/{guid}"                   Device            NO_BODY  Usual   Requests          DeviceRequests  => mailbox::delete;
+    post   "/v1/messages/report/{source}/{guid}"        Device            SMALL    Usual   Requests          Reports         => reports::report;
+
+    get    "/v4/attachments/form/upload"                Device            NO_BODY  Usual   Requests          Uploads         => attachments::form;
+    options "/upload/attachments"                       Anyone            NO_BODY  Streams UploadRequests    DeviceRequests  => tus::options;
+    post   "/upload/attachments"                        UploadForm        UPLOAD   Streams UploadRequests    DeviceRequests  => tus::create;
+    head   "/upload/attachments/{*upload}"              UploadForm        NO_BODY  Streams UploadRequests    DeviceRequests  => tus::progress;
+    patch  "/upload/attachments/{*upload}"              UploadForm        UPLOAD   Streams UploadRequests    DeviceRequests  => tus::append;
+    delete "/upload/attachments/{*upload}"              UploadForm        NO_BODY  Streams UploadRequests    DeviceRequests  => tus::remove;
+    post   "/upload/attachments/{*upload}"              UploadForm        NO_BODY  Streams UploadRequests    DeviceRequests  => put_upload::open;
+    put    "/upload/attachments/{*upload}"              UploadForm        UPLOAD   Streams UploadRequests    DeviceRequests  => put_upload::put;
+    get    "/attachments/{*key}"                        Anyone            NO_BODY  Streams Downloads         DeviceRequests  => download::download;
+
+    get    "/v2/config"                                 Device            NO_BODY  Usual   Requests          DeviceRequests  => remote_config::show;
+    get    "/v2/calling/relays"                         Device            NO_BODY  Usual   Requests          DeviceRequests  => calling::relays;
+    get    "/v1/storage/auth"                           Device            NO_BODY  Usual   Requests          DeviceRequests  => absent::service;
+    get    "/v2/directory/auth"                         Device            NO_BODY  Usual   Requests          DeviceRequests  => absent::service;
+    get    "/v2/svr/auth"                               Device            NO_BODY  Usual   Requests          DeviceRequests  => absent::service;
+    get    "/v2/backup/auth"                            Device            NO_BODY  Usual   Requests          DeviceRequests  => absent::service;
+    get    "/v1/certificate/delivery"                   Device            NO_BODY  Usual   Requests          DeviceRequests  => certificates::delivery;
+    get    "/v1/certificate/auth/group"                 Device            NO_BODY  Usual   Requests          DeviceRequests  => absent::service;
+    put    "/v1/challenge"                              Device            SMALL    Usual   Requests          DeviceRequests  => absent::challenge;
+    post   "/v1/challenge/push"                         Device            SMALL    Usual   Requests          DeviceRequests  => absent::push_challenge;
 }
 
 /// All routes, ready to be served. Paths are taken with and without a trailing slash.
@@ -232,6 +257,8 @@ fn with_layers(routes: Router, node: &AppState) -> Router {
                 "this path has no such method",
             )
         })
+        .layer(from_fn_with_state(node.clone(), rate::limit))
+        .layer(from_fn(query_secrets::refuse))
         .layer(from_fn(count))
         .layer(from_fn_with_state(node.clone(), stamp))
         .layer(CatchPanicLayer::custom(|_| {

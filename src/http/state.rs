@@ -8,10 +8,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::accounts::{Linker, Registrar, Verifier};
 use crate::attachments::Attachments;
-use crate::auth::{Authenticator, ServerSecrets};
+use crate::auth::{Authenticator, ServerSecrets, Tokens};
 use crate::calling::Relays;
 use crate::certificates::Issuer;
+use crate::directory::Directory;
 use crate::domain::Clock;
+use crate::limits::Limits;
 use crate::provisioning::Provisioning;
 use crate::relay::Relay;
 use crate::relay::session::SessionLimits;
@@ -19,9 +21,9 @@ use crate::storage::Storage;
 
 use super::account_data::DataBounds;
 use super::attachments::UploadBy;
+use super::drain::Drain;
 use super::etag::TaggedJson;
 use super::export::Exports;
-use super::hourly_limit::HourlyLimit;
 use super::pace::Pace;
 use super::waits::Waits;
 
@@ -37,6 +39,10 @@ pub struct Node {
     pub provisioning: Provisioning,
     /// Checks passwords.
     pub authenticator: Authenticator,
+    /// Sessions with tokens.
+    pub tokens: Arc<Tokens>,
+    /// Of which sites pages may open sockets here, beside this server's own.
+    pub allowed_origins: Arc<[String]>,
     /// Keys derived from the pepper.
     pub secrets: Arc<ServerSecrets>,
     /// Verification sessions.
@@ -49,14 +55,12 @@ pub struct Node {
     pub waits: Waits,
     /// Exports that are under way.
     pub exports: Exports,
-    /// Whether numbers may be registered.
-    pub registration_open: bool,
     /// Issues sender certificates.
     pub issuer: Issuer,
-    /// Bounds how often one caller takes bundles of one target.
-    pub fetch_limit: HourlyLimit,
-    /// How often a device may have another password.
-    pub password_limit: HourlyLimit,
+    /// Hands keys out.
+    pub directory: Directory,
+    /// How often anyone may do anything.
+    pub limits: Limits,
     /// What the operator tells all clients.
     pub remote_config: TaggedJson,
     /// The operator's TURN servers, if there are any.
@@ -75,6 +79,8 @@ pub struct Node {
     pub clock: Arc<dyn Clock>,
     /// Bounds of WebSockets.
     pub sockets: SocketLimits,
+    /// The WebSockets that are open, and whether they are to go elsewhere.
+    pub drain: Arc<Drain>,
     /// The tasks of WebSockets.
     pub tasks: TaskTracker,
     /// Cancelled when WebSockets are to close.
@@ -100,9 +106,10 @@ impl Node {
     /// Frees the memory of what is remembered for a while only. To be called now and then.
     pub fn tidy(&self) {
         self.relay.accounts.tidy();
+        self.relay.shares.tidy();
         self.authenticator.tidy();
-        self.fetch_limit.tidy();
-        self.password_limit.tidy();
+        self.directory.tidy();
+        self.limits.tidy();
     }
 }
 

@@ -71,6 +71,8 @@ pub enum Viewer {
     Ow,
     /// Whoever may send to the account.
     Pub,
+    /// Whoever uses `blind-relay admin`.
+    Ad,
     /// Whoever runs the server, from its files, log and metrics.
     #[serde(rename = "operator")]
     Operator,

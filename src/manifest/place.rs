@@ -82,6 +82,8 @@ pub enum BoundedBy {
     Routes,
     /// Statuses of HTTP.
     Statuses,
+    /// Names of the declared rate limits.
+    Limits,
 }
 
 /// A field of a line in the log.

@@ -16,6 +16,7 @@ use crate::wakeup::{Bus, ConnectionId, Hint};
 use super::bell::Bell;
 use super::devices::{DeviceMismatch, OutgoingCopy, check_devices};
 use super::presence::{Presence, Ticket};
+use super::shares::{Sender, Shares};
 use super::writer::{QueueUnavailable, Writer};
 
 /// The relay of one node.
@@ -30,6 +31,8 @@ pub struct Relay {
     pub interim: InterimKeys,
     /// The way into it.
     pub writer: Writer,
+    /// What one sender may have in it.
+    pub shares: Arc<Shares>,
     /// The connections of this node.
     pub presence: Arc<Presence>,
     /// The way to other nodes.
@@ -44,6 +47,17 @@ pub struct Relay {
     pub fan_out_room: Semaphore,
     /// Queues that are sealed anew at the same time. Each may be large, and holds its mailbox meanwhile.
     pub rekeying: Semaphore,
+}
+
+/// Where a send comes from.
+#[derive(Clone, Copy)]
+pub struct Origin {
+    /// The sending device when it is one of the recipient's own: it gets no copy, and has no share of the others' queues.
+    pub own_device: Option<DeviceId>,
+    /// Whose share of the recipient's queues it is.
+    pub sender: Sender,
+    /// The recipient does not want to hear from it: its message goes no further, and it is not told.
+    pub unwanted: bool,
 }
 
 /// What became of a send.
@@ -75,17 +89,17 @@ impl SendOutcome {
 }
 
 impl Relay {
-    /// Sends one message to the devices of an account. `sender` is the sending device when it is one of the account's
-    /// own: it gets no copy. On `Accepted` every copy is committed; on anything else nothing is.
+    /// Sends one message to the devices of an account. On `Accepted` every copy is committed, unless it is unwanted; on
+    /// anything else nothing is.
     pub async fn send(
         &self,
         account: Arc<Account>,
         kind: IdentityKind,
         copies: Vec<OutgoingCopy>,
-        sender: Option<DeviceId>,
+        origin: Origin,
         online_only: bool,
     ) -> Result<SendOutcome, QueueUnavailable> {
-        let outcome = self.send_uncounted(account, kind, copies, sender, online_only).await;
+        let outcome = self.send_uncounted(account, kind, copies, origin, online_only).await;
         metrics::send(outcome.as_ref().map_or("unavailable", SendOutcome::label));
         outcome
     }
@@ -95,22 +109,24 @@ impl Relay {
         mut account: Arc<Account>,
         kind: IdentityKind,
         copies: Vec<OutgoingCopy>,
-        sender: Option<DeviceId>,
+        origin: Origin,
         online_only: bool,
     ) -> Result<SendOutcome, QueueUnavailable> {
         let mut looks = 0;
         let named: Vec<_> = copies.iter().map(|copy| copy.device).collect();
         loop {
-            let refusal = match check_devices(&account, kind, &named, sender) {
+            let refusal = match check_devices(&account, kind, &named, origin.own_device) {
                 Err(mismatch) => SendOutcome::Mismatch(mismatch),
                 Ok(_) if copies.iter().any(|copy| copy.content_bytes > self.max_content) => {
                     return Ok(SendOutcome::TooLarge);
                 }
                 Ok(mailboxes) if online_only => {
-                    self.send_online(&mailboxes, copies);
+                    if !origin.unwanted {
+                        self.send_online(&mailboxes, copies);
+                    }
                     return Ok(SendOutcome::Accepted);
                 }
-                Ok(mailboxes) => match self.enqueue(&account, &mailboxes, &copies).await? {
+                Ok(mailboxes) => match self.enqueue(&account, &mailboxes, &copies, origin).await? {
                     Enqueued::At(_) => return Ok(SendOutcome::Accepted),
                     Enqueued::QueueFull => return Ok(SendOutcome::QueueFull),
                     Enqueued::UnknownMailbox | Enqueued::OtherKey => SendOutcome::UnknownAccount,
@@ -138,6 +154,7 @@ impl Relay {
         account: &Account,
         mailboxes: &[MailboxId],
         copies: &[OutgoingCopy],
+        origin: Origin,
     ) -> Result<Enqueued, QueueUnavailable> {
         let seal = |(mailbox, copy): (&MailboxId, &OutgoingCopy)| self.seal(account, *mailbox, copy);
         let sealed = mailboxes.iter().zip(copies).map(seal).collect::<Option<_>>();
@@ -148,6 +165,13 @@ impl Relay {
             copies: copies_sealed,
             // One more day, because a day is all that is kept of the time: nothing expires early.
             expires: self.clock.now().day().plus(i32::from(self.retention_days) + 1),
+            // What never arrives takes no share: one who is blocked would go on being refused when nobody else is.
+            shares: if origin.own_device.is_some() || origin.unwanted {
+                Vec::new()
+            } else {
+                self.shares.of(&origin.sender, mailboxes)
+            },
+            unwanted: origin.unwanted,
         };
         let live: Vec<Bytes> = copies.iter().map(|copy| copy.envelope.clone()).collect();
         self.writer.deliver(account.aci, delivery, live).await

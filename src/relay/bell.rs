@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::domain::{Queued, Seq};
+use crate::domain::{IdentityKind, Notice, Queued, Seq};
 
 /// Why a connection is to end, as decided outside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Rung {
     pub look: bool,
     /// Online-only envelopes that are still fresh.
     pub online: Vec<Bytes>,
+    /// What the server has to say, of each sort the newest.
+    pub notices: Vec<Notice>,
     /// The connection is to end.
     pub dismissed: Option<Dismissal>,
 }
@@ -49,6 +51,9 @@ struct BellState {
     known: Seq,
     look: bool,
     online: VecDeque<(Instant, Bytes)>,
+    notices: Vec<Notice>,
+    /// When this connection last heard that keys are low, of each identity.
+    keys_low: Vec<(IdentityKind, Instant)>,
     dismissed: Option<Dismissal>,
     waker: Option<Waker>,
 }
@@ -68,6 +73,7 @@ impl Bell {
             head: state.head.take(),
             look: std::mem::take(&mut state.look),
             online: fresh,
+            notices: std::mem::take(&mut state.notices),
             dismissed: state.dismissed,
         };
         state.arrived_bytes = 0;
@@ -75,6 +81,7 @@ impl Bell {
             && rung.head.is_none()
             && !rung.look
             && rung.online.is_empty()
+            && rung.notices.is_empty()
             && rung.dismissed.is_none();
         if silent {
             if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -134,6 +141,26 @@ impl Bell {
         });
     }
 
+    /// Of each sort the newest is kept. That keys are low is not said again within an hour.
+    pub(super) fn notice(&self, notice: Notice, now: Instant) {
+        self.ring_if(|state| {
+            if let Notice::PreKeysLow { kind, .. } = notice
+                && !state.notices.iter().any(|waiting| notice.replaces(waiting))
+            {
+                state
+                    .keys_low
+                    .retain(|(_, said)| now.saturating_duration_since(*said) < KEYS_LOW_AGAIN);
+                if state.keys_low.iter().any(|(said, _)| *said == kind) {
+                    return false;
+                }
+                state.keys_low.push((kind, now));
+            }
+            state.notices.retain(|waiting| !notice.replaces(waiting));
+            state.notices.push(notice);
+            true
+        });
+    }
+
     pub(super) fn dismiss(&self, why: Dismissal) {
         self.ring(|state| {
             state.dismissed.get_or_insert(why);
@@ -170,6 +197,8 @@ impl Bell {
 pub const ONLINE_LIFETIME: Duration = Duration::from_secs(10);
 /// How many of them wait for one connection.
 pub const ONLINE_MAX: usize = 64;
+/// How long a connection that heard that keys are low does not hear it again.
+pub const KEYS_LOW_AGAIN: Duration = Duration::from_secs(60 * 60);
 const ARRIVED_MAX: usize = 128;
 const ARRIVED_MAX_BYTES: usize = 512 * 1024;
 const ARRIVED_KEPT: usize = 8;
@@ -177,6 +206,7 @@ const ARRIVED_KEPT: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::KeyCount;
 
     fn answer(bell: &Bell) -> Option<Rung> {
         bell.answer(Waker::noop(), Instant::now())
@@ -238,6 +268,33 @@ mod tests {
             bell.online(content(), Instant::now());
         }
         assert_eq!(answer(&bell).unwrap().online.len(), ONLINE_MAX);
+    }
+
+    #[test]
+    fn of_each_sort_of_notice_the_newest_is_kept_and_low_keys_are_told_once_an_hour() {
+        let low = |kind, ec| Notice::PreKeysLow {
+            kind,
+            left: KeyCount { ec, kyber: 7 },
+        };
+        let (bell, start) = (Bell::default(), Instant::now());
+        for ec in 0..100 {
+            bell.notice(low(IdentityKind::Aci, ec), start);
+            bell.notice(low(IdentityKind::Pni, ec), start);
+            bell.notice(Notice::SessionRevoked, start);
+        }
+        let all = [
+            low(IdentityKind::Aci, 99),
+            low(IdentityKind::Pni, 99),
+            Notice::SessionRevoked,
+        ];
+        assert_eq!(answer(&bell).unwrap().notices, all);
+        let soon = start + KEYS_LOW_AGAIN - Duration::from_secs(1);
+        bell.notice(low(IdentityKind::Aci, 1), soon);
+        assert!(answer(&bell).is_none(), "it has been told");
+        bell.notice(Notice::SessionRevoked, soon);
+        assert_eq!(answer(&bell).unwrap().notices, [Notice::SessionRevoked]);
+        bell.notice(low(IdentityKind::Aci, 1), start + KEYS_LOW_AGAIN);
+        assert_eq!(answer(&bell).unwrap().notices, [low(IdentityKind::Aci, 1)]);
     }
 
     #[test]

@@ -23,6 +23,11 @@ impl QueueOpener {
         Self(Arc::new(Mutex::new(Opener::new(key))))
     }
 
+    /// Its key, for a token that carries it.
+    pub fn key(&self) -> QueueKey {
+        self.lock().key()
+    }
+
     /// The public half of its key.
     pub fn public_key(&self) -> QueuePublicKey {
         *self.lock().public_key()

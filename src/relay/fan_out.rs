@@ -13,8 +13,9 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::domain::{Account, IdentityKind, ServiceId};
 use crate::telemetry::metrics;
 
-use super::accept::{Relay, SendOutcome, unavailable};
+use super::accept::{Origin, Relay, SendOutcome, unavailable};
 use super::devices::{DeviceMismatch, NamedDevice, OutgoingCopy, check_devices};
+use super::shares::Sender;
 use super::writer::QueueUnavailable;
 
 /// One account that a message goes to.
@@ -28,6 +29,8 @@ pub struct Addressee {
     pub devices: Vec<NamedDevice>,
     /// Size of the ciphertext for each of them, in bytes.
     pub content_bytes: usize,
+    /// What is sent to it goes no further.
+    pub unwanted: bool,
 }
 
 /// What became of a send to many accounts. The indices are those of the addressees.
@@ -54,6 +57,7 @@ impl Relay {
         &self,
         mut addressees: Vec<Addressee>,
         envelope: impl Fn(usize) -> Bytes,
+        sender: Sender,
         online_only: bool,
     ) -> Result<FanOutOutcome, QueueUnavailable> {
         if addressees
@@ -89,7 +93,12 @@ impl Relay {
                 .await
                 .map_err(|_| QueueUnavailable)?;
             let copies = addressee.copies(&envelope(index));
-            let outcome = self.send(addressee.account, addressee.kind, copies, None, online_only);
+            let origin = Origin {
+                own_device: None,
+                sender,
+                unwanted: addressee.unwanted,
+            };
+            let outcome = self.send(addressee.account, addressee.kind, copies, origin, online_only);
             Ok::<_, QueueUnavailable>((index, outcome.await?))
         });
         let outcomes: Vec<_> = stream::iter(sends).buffer_unordered(AT_ONCE).try_collect().await?;

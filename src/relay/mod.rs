@@ -2,8 +2,8 @@
 //!
 //! [`accept`] takes a send whose sender knows the recipient's [`devices`], [`writer`] makes it durable together with
 //! whatever else arrives meanwhile, [`fan_out`] does both for many accounts, [`presence`] finds the connection and rings its [`bell`], and [`session`] decides what
-//! is handed out next, of what [`drain`] opens. [`hints`] of other nodes ring the same bells, and [`tick`] looks into storage for whatever a lost
-//! hint left behind.
+//! is handed out next, of what [`drain`] opens. What one sender may have in a queue, [`shares`] says. [`hints`] of other nodes ring the same bells, and [`tick`] looks into storage for whatever a lost
+//! hint left behind. [`notices`] are what the server itself has to say.
 
 pub mod accept;
 pub mod bell;
@@ -11,12 +11,15 @@ pub mod devices;
 pub mod drain;
 pub mod fan_out;
 pub mod hints;
+pub mod notices;
 pub mod presence;
 pub mod seen;
 pub mod session;
+pub mod shares;
 pub mod tick;
 pub mod writer;
 
-pub use accept::{Relay, SendOutcome};
+pub use accept::{Origin, Relay, SendOutcome};
 pub use devices::{DeviceMismatch, NamedDevice, OutgoingCopy};
 pub use fan_out::{Addressee, FAN_OUT_ROOM, FanOutOutcome};
+pub use shares::{Sender, Shares};

@@ -11,7 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use keys_schema::sealed_queue::QueuePublicKey;
 
-use crate::domain::{MailboxId, Seq};
+use crate::domain::{MailboxId, Notice, Seq};
 use crate::wakeup::ConnectionId;
 
 use super::bell::{Bell, Dismissal};
@@ -121,6 +121,11 @@ impl Presence {
     pub fn online(&self, mailbox: MailboxId, content: Bytes) -> bool {
         self.with(mailbox, |bell| bell.online(content, Instant::now()))
             .is_some()
+    }
+
+    /// Something to tell the device; returns whether it is here.
+    pub fn notice(&self, mailbox: MailboxId, notice: Notice) -> bool {
+        self.with(mailbox, |bell| bell.notice(notice, Instant::now())).is_some()
     }
 
     /// The device connected elsewhere. If its connection here is the newer one, nothing happens to it, and its id is

@@ -1,7 +1,8 @@
 //! The fallback: looks into storage for what a lost hint left behind.
 //!
 //! One statement asks for a thousand mailboxes at once, so the cost of a tick follows the number of connections on this
-//! node, divided by a thousand. A mailbox that is gone has lost its device: its connection is dismissed.
+//! node, divided by a thousand. A mailbox that is gone has lost its device, and one whose account is suspended its right: their
+//! connections are dismissed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,33 +11,40 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::MailboxId;
-use crate::storage::EnvelopeQueue;
+use crate::storage::{DeviceStore, EnvelopeQueue, StorageError};
 use crate::telemetry::metrics;
 
 use super::presence::Presence;
 
 /// Looks every `period` until the token is cancelled.
-pub async fn run(period: Duration, queue: Arc<dyn EnvelopeQueue>, presence: Arc<Presence>, stop: CancellationToken) {
+pub async fn run(
+    period: Duration,
+    queue: Arc<dyn EnvelopeQueue>,
+    devices: Arc<dyn DeviceStore>,
+    presence: Arc<Presence>,
+    stop: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         for chunk in presence.mailboxes().chunks(MAILBOXES_PER_STATEMENT) {
-            look(queue.as_ref(), &presence, chunk).await;
+            if let Err(error) = look(&*queue, &*devices, &presence, chunk).await {
+                tracing::warn!(
+                    cause = error.log_safe_cause(),
+                    "the fallback tick could not look into storage"
+                );
+            }
         }
     }
 }
 
-async fn look(queue: &dyn EnvelopeQueue, presence: &Presence, mailboxes: &[MailboxId]) {
-    let heads = match queue.heads(mailboxes).await {
-        Ok(heads) => heads,
-        Err(error) => {
-            tracing::warn!(
-                cause = error.log_safe_cause(),
-                "the fallback tick could not look into storage"
-            );
-            return;
-        }
-    };
+async fn look(
+    queue: &dyn EnvelopeQueue,
+    devices: &dyn DeviceStore,
+    presence: &Presence,
+    mailboxes: &[MailboxId],
+) -> Result<(), StorageError> {
+    let heads = queue.heads(mailboxes).await?;
     let mut missing: HashSet<MailboxId> = mailboxes.iter().copied().collect();
     for head in heads {
         missing.remove(&head.mailbox);
@@ -47,6 +55,10 @@ async fn look(queue: &dyn EnvelopeQueue, presence: &Presence, mailboxes: &[Mailb
     for mailbox in missing {
         presence.gone(mailbox);
     }
+    for mailbox in devices.suspended(mailboxes).await? {
+        presence.gone(mailbox);
+    }
+    Ok(())
 }
 
 const MAILBOXES_PER_STATEMENT: usize = 1000;

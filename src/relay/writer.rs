@@ -17,6 +17,7 @@ use crate::telemetry::metrics;
 use crate::wakeup::{Bus, Hint};
 
 use super::presence::Presence;
+use super::shares::Shares;
 
 /// Storage did not carry it out; nothing was promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +56,7 @@ impl Writer {
         queue: &Arc<dyn EnvelopeQueue>,
         presence: &Arc<Presence>,
         bus: &Arc<dyn Bus>,
+        shares: &Arc<Shares>,
     ) -> Self {
         let lanes = (0..lanes.max(1))
             .map(|_| {
@@ -63,6 +65,7 @@ impl Writer {
                     queue: Arc::clone(queue),
                     presence: Arc::clone(presence),
                     bus: Arc::clone(bus),
+                    shares: Arc::clone(shares),
                     unfinished: Vec::new(),
                 };
                 tasks.spawn(worker.run(waiting));
@@ -154,6 +157,8 @@ struct Worker {
     queue: Arc<dyn EnvelopeQueue>,
     presence: Arc<Presence>,
     bus: Arc<dyn Bus>,
+    /// What senders have in the queues of this lane: no other lane counts there.
+    shares: Arc<Shares>,
     /// Acknowledgements whose commit failed. They are tried again after the next batch, which comes by itself.
     unfinished: Vec<Acknowledgement>,
 }
@@ -189,11 +194,12 @@ impl Worker {
         for job in jobs.drain(..) {
             match job {
                 Job::Deliver {
-                    delivery,
+                    mut delivery,
                     live: envelopes,
                     reply,
                     _room,
                 } => {
+                    self.shares.look_up(&mut delivery.shares);
                     batch.deliveries.push(delivery);
                     live.push(envelopes);
                     deliveries.push((reply, _room));
@@ -209,6 +215,7 @@ impl Worker {
         }
         match self.write(&batch).await {
             Ok(outcomes) => {
+                self.count(&batch, &outcomes);
                 self.announce(&batch, live, &outcomes);
                 for ((reply, _), outcome) in deliveries.into_iter().zip(outcomes) {
                     let _ = reply.send(Ok(outcome));
@@ -250,7 +257,7 @@ impl Worker {
         match &result {
             Ok(outcomes) => {
                 let envelopes = outcomes.iter().map(|outcome| match outcome {
-                    Enqueued::At(seqs) => seqs.len(),
+                    Enqueued::At(placed) => placed.seqs.len(),
                     _ => 0,
                 });
                 metrics::committed(envelopes.sum(), batch.acknowledgements.len(), started.elapsed());
@@ -263,12 +270,21 @@ impl Worker {
         result
     }
 
+    /// Keeps what senders have where, before any of them is answered.
+    fn count(&self, batch: &Batch, outcomes: &[Enqueued]) {
+        for (delivery, outcome) in batch.deliveries.iter().zip(outcomes) {
+            if let Enqueued::At(placed) = outcome {
+                self.shares.keep(&delivery.shares, &placed.put);
+            }
+        }
+    }
+
     /// Rings the bells of sessions on this node, and tells other nodes about the rest.
     fn announce(&self, batch: &Batch, live: Vec<Vec<Bytes>>, outcomes: &[Enqueued]) {
         let mut hints = Vec::new();
         for ((delivery, live), outcome) in batch.deliveries.iter().zip(live).zip(outcomes) {
-            let Enqueued::At(seqs) = outcome else { continue };
-            for ((copy, envelope), seq) in delivery.copies.iter().zip(live).zip(seqs) {
+            let Enqueued::At(placed) = outcome else { continue };
+            for ((copy, envelope), seq) in delivery.copies.iter().zip(live).zip(&placed.seqs) {
                 if self.presence.is_here(copy.mailbox) {
                     self.presence.arrived(copy.mailbox, &copy.key, *seq, envelope);
                     metrics::woken("local");
@@ -305,8 +321,9 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
-    use crate::domain::{Day, PageLimit, Seq, Timestamp};
-    use crate::storage::conformance::fixtures::{primary, queue_key, register, sealed_copy, text};
+    use crate::domain::{Day, PageLimit, QueueLimits, Seq, Timestamp};
+    use crate::relay::Sender;
+    use crate::storage::conformance::fixtures::{aci, placed, primary, queue_key, register, sealed_copy, text};
     use crate::storage::testing::{ROOMY, TestDatabase, sqlite};
     use crate::wakeup::{ConnectionId, SingleNode};
 
@@ -320,15 +337,101 @@ mod tests {
         let presence = Arc::new(Presence::default());
         let bus: Arc<dyn Bus> = Arc::new(SingleNode);
         let queue = database.storage().queue;
-        (Writer::start(1, &TaskTracker::new(), &queue, &presence, &bus), presence)
+        let shares = Arc::new(Shares::new(ROOMY, 25));
+        let writer = Writer::start(1, &TaskTracker::new(), &queue, &presence, &bus, &shares);
+        (writer, presence)
     }
 
     async fn deliver(writer: &Writer, mailbox: MailboxId, text: String) -> Result<Enqueued, QueueUnavailable> {
         let delivery = Delivery {
             copies: vec![sealed_copy(mailbox, 1, text.as_bytes())],
             expires: Day(30_000),
+            ..Delivery::default()
         };
         writer.deliver(primary(1).aci, delivery, vec![text.into()]).await
+    }
+
+    /// Of ten envelopes that fit into a queue, two by one sender.
+    const FEW: QueueLimits = QueueLimits {
+        envelopes: 10,
+        bytes: 64 * 1024 * 1024,
+    };
+
+    #[tokio::test]
+    async fn t36_many_sends_at_once_do_not_exceed_a_share_and_an_emptied_queue_has_room_again() {
+        let database = sqlite(FEW).await.unwrap();
+        register(&database, 1, BOB.0).await;
+        let queue = database.storage().queue;
+        let (presence, bus): (_, Arc<dyn Bus>) = (Arc::new(Presence::default()), Arc::new(SingleNode));
+        let shares = Arc::new(Shares::new(FEW, 25));
+        let writer = Writer::start(1, &TaskTracker::new(), &queue, &presence, &bus, &shares);
+        let send = |n: u8| {
+            let delivery = Delivery {
+                copies: vec![sealed_copy(BOB, 1, b"x")],
+                expires: Day(30_000),
+                shares: shares.of(&Sender::account(aci(n)), &[BOB]),
+                unwanted: false,
+            };
+            writer.deliver(primary(1).aci, delivery, vec!["x".into()])
+        };
+        let stored = async |n: u8, times: usize| {
+            let answers = futures_util::future::join_all((0..times).map(|_| send(n))).await;
+            let full = answers
+                .iter()
+                .filter(|answer| **answer == Ok(Enqueued::QueueFull))
+                .count();
+            let stored = answers
+                .iter()
+                .filter(|answer| matches!(answer, Ok(Enqueued::At(_))))
+                .count();
+            assert_eq!(stored + full, times);
+            stored
+        };
+        for sender in [2, 3, 4, 5] {
+            assert_eq!(stored(sender, 20).await, 2);
+        }
+        assert_eq!(stored(2, 1).await, 0);
+        let waiting = queue.pending(BOB, Seq::START, ALL).await.unwrap();
+        assert_eq!(waiting.len(), 8, "as many as were answered with success");
+        let acknowledgements = waiting.iter().map(|stored| Acknowledgement {
+            mailbox: BOB,
+            seq: stored.seq,
+        });
+        writer
+            .acknowledge_durably(primary(1).aci, acknowledgements.collect())
+            .await
+            .unwrap();
+        assert_eq!(stored(2, 20).await, 2);
+        assert_eq!(stored(3, 20).await, 2);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_wants_is_answered_and_neither_stored_nor_announced() {
+        let database = sqlite(ROOMY).await.unwrap();
+        register(&database, 1, BOB.0).await;
+        let (writer, presence) = start(&database);
+        let connection = ConnectionId {
+            since: Timestamp(0),
+            nonce: 0,
+        };
+        let bell = presence.enter(BOB, presence.ticket(connection), queue_key(BOB));
+        let unwanted = Delivery {
+            copies: vec![sealed_copy(BOB, 1, b"x")],
+            expires: Day(30_000),
+            unwanted: true,
+            ..Delivery::default()
+        };
+        let answer = writer.deliver(primary(1).aci, unwanted, vec!["x".into()]).await;
+        assert_eq!(answer, Ok(placed(vec![])));
+        assert_eq!(deliver(&writer, BOB, "y".into()).await, Ok(placed(vec![Seq(1)])));
+        let rung = bell.answer(Waker::noop(), Instant::now()).unwrap();
+        assert_eq!(
+            rung.arrived
+                .iter()
+                .map(|queued| &queued.content[..])
+                .collect::<Vec<_>>(),
+            [b"y"]
+        );
     }
 
     #[tokio::test]
@@ -344,7 +447,7 @@ mod tests {
         let sends = (1..=50).map(|n| deliver(&writer, BOB, n.to_string()));
         let answers = futures_util::future::join_all(sends).await;
         for (n, answer) in (1..).zip(answers) {
-            assert_eq!(answer, Ok(Enqueued::At(vec![Seq(n)])));
+            assert_eq!(answer, Ok(placed(vec![Seq(n)])));
         }
         let stored = database.storage().queue.pending(BOB, Seq::START, ALL).await.unwrap();
         let texts: Vec<_> = stored.iter().map(text).collect();
@@ -366,10 +469,7 @@ mod tests {
             deliver(&writer, MailboxId(99), "x".into()),
             deliver(&writer, BOB, "y".into()),
         );
-        assert_eq!(
-            (gone, there),
-            (Ok(Enqueued::UnknownMailbox), Ok(Enqueued::At(vec![Seq(1)])))
-        );
+        assert_eq!((gone, there), (Ok(Enqueued::UnknownMailbox), Ok(placed(vec![Seq(1)]))));
     }
 
     #[tokio::test]

@@ -1,45 +1,49 @@
 //! Puts the parts of a node together. The only place that names a concrete backend, bus or provider.
 
-use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::accounts::{DevelopmentCodes, Linker, Registrar, Verifier};
+use crate::admin::AdminState;
+use crate::admin::pseudonym::Pseudonyms;
+use crate::age;
+use crate::accounts::{Invites, Linker, Registrar};
 use crate::auth::{Authenticator, ServerSecrets};
 use crate::calling::Relays;
-use crate::config::{AccountData, Config, Database, Registration};
+use crate::config::{AccountData, Config, Database};
+use crate::directory::Directory;
 use crate::domain::{Clock, DataLimits, QueueLimits, SystemClock};
 use crate::http::account_data::DataBounds;
+use crate::http::drain::Drain;
 use crate::http::export::Exports;
 use crate::http::health::Readiness;
-use crate::http::hourly_limit::HourlyLimit;
 use crate::http::pace::Pace;
 use crate::http::remote_config::remote_config;
 use crate::http::state::{AppState, Node, SocketLimits};
 use crate::http::waits::Waits;
-use crate::http::{admin, routes};
+use crate::http::{admin, operator, routes};
+use crate::limits::{Elapsed, Limits, LimitsConfig};
 use crate::provisioning::{Provisioning, Registry};
 use crate::relay::hints::receive_hint;
 use crate::relay::presence::Presence;
 use crate::relay::session::SessionLimits;
 use crate::relay::writer::Writer;
-use crate::relay::{FAN_OUT_ROOM, Relay, seen, tick};
+use crate::relay::{FAN_OUT_ROOM, Relay, Shares, seen, tick};
 use crate::retention;
 use crate::sealing::queue::run_epochs;
 use crate::storage::migrate::{self, Location};
-use crate::storage::{AccountCache, Storage, postgres, sqlite};
+use crate::storage::{AccountCache, Storage, TokenSessions, postgres, sqlite};
 use crate::telemetry::metrics;
 use crate::wakeup::{Bus, RedisBus, SingleNode};
 
-use super::{App, Lifecycle, attachments, keys, load_pepper};
+use super::{App, Lifecycle, attachments, keys, load_pepper, registration, tokens};
 
 /// Opens storage, starts what runs in the background, and builds the routes.
-pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Result<App> {
+pub(super) async fn build(config: &Config, lifecycle: &Lifecycle, elapsed: Elapsed) -> anyhow::Result<App> {
     let metrics = recorder()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let secrets = Arc::new(ServerSecrets::from_pepper(&*load_pepper(config)?));
@@ -55,16 +59,18 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Res
              pepper file of the others (--pepper-file), or restore the file from its backup"
         );
     }
+    let age = age::Keeper::start(&config.data_dir, Arc::clone(&storage.ages), Arc::clone(&clock)).await?;
+    lifecycle.background.spawn(age.run(
+        lifecycle.stop_background.clone(),
+        lifecycle.give_up.clone(),
+    ));
     let issuer = keys::issuer(config, &*storage.accounts).await?;
     let accounts = Arc::new(AccountCache::new(Arc::clone(&storage.accounts), config.cache.accounts));
     let waiting = Arc::new(Registry::new(config.limits.max_provisioning_sockets));
-    let relay = relay(config, lifecycle, &storage, &accounts, &secrets, &clock, &waiting)?;
-    let verifier = Arc::new(Verifier::new(
-        Arc::clone(&storage.accounts),
-        Arc::clone(&secrets),
-        Arc::new(DevelopmentCodes),
-        Arc::clone(&clock),
-    ));
+    let tokens = tokens::open(config, lifecycle, &secrets, &storage, &accounts, &clock).await?;
+    let known = (&accounts, &tokens.sessions);
+    let relay = relay(config, lifecycle, &storage, known, &secrets, &clock, &waiting)?;
+    let verifier = Arc::new(registration::verifier(config, &storage, &secrets, &clock)?);
     let registrar = Registrar::new(
         Arc::clone(&storage.accounts),
         Arc::clone(&secrets),
@@ -87,33 +93,39 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Res
         lifecycle.stop_background.clone(),
     ));
     spawn_background(config, lifecycle, &storage, &relay, &clock, metrics.clone());
+    let limits = LimitsConfig {
+        scale: config.rate_limits,
+        key: secrets.limits_key(),
+        redis_url: config.redis_url.as_ref().map(|url| url.expose().to_owned()),
+        share_without_redis: config.rate_limit_share,
+        elapsed,
+        clock: Arc::clone(&clock),
+    };
+    let limits = Limits::new(limits, &lifecycle.background)?;
     let probe = Arc::clone(&storage.accounts);
     let readiness = Readiness::new(Arc::new(move || {
         let probe = Arc::clone(&probe);
         Box::pin(async move { probe.ping().await.is_ok() })
     }));
+    let drain = Drain::new(readiness.clone(), config.drain, lifecycle.close_sessions.clone());
     let node: AppState = Arc::new(Node {
+        drain: Arc::new(drain),
+        directory: Directory::new(Arc::clone(&storage.keys)),
         storage,
         provisioning: Provisioning::new(waiting, Arc::clone(&relay.bus)),
         relay,
         pace: Pace::new(config.relay.answer_tick, lifecycle.close_sessions.clone()),
-        authenticator: Authenticator::new(accounts, config.cache.credentials),
+        authenticator: Authenticator::new(accounts, Arc::clone(&tokens), config.cache.credentials),
+        tokens,
+        allowed_origins: Arc::clone(&config.allowed_origins),
         secrets,
         verifier,
         registrar,
         linker,
         waits: Waits::default(),
         exports: Exports::default(),
-        registration_open: config.registration == Registration::Open,
         issuer,
-        fetch_limit: HourlyLimit::per_hour(
-            NonZeroU32::new(config.keys.bundle_fetches_per_hour).unwrap_or(NonZeroU32::MIN),
-            ("key_fetch_limit", "too many key fetches for this account"),
-        ),
-        password_limit: HourlyLimit::per_hour(
-            PASSWORDS_PER_HOUR,
-            ("password_changes", "this device changes its password too often"),
-        ),
+        limits,
         remote_config: remote_config(&config.remote_config),
         turn: config
             .turn
@@ -158,7 +170,20 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle) -> anyhow::Res
         flushing.relay.writer.flush().await;
         flushing.storage.accounts.close().await;
     });
+    let acts = AdminState {
+        store: Arc::clone(&node.storage.admin),
+        invites: Invites::new(
+            Arc::clone(&node.storage.invites),
+            Arc::clone(&node.secrets),
+            Arc::clone(&node.clock),
+        ),
+        pseudonyms: Pseudonyms::new(node.secrets.pseudonym_key()),
+        surroundings: Arc::new(operator::NodeSurroundings(Arc::clone(&node))),
+        clock: Arc::clone(&node.clock),
+        since: Instant::now(),
+    };
     Ok(App {
+        operator: operator::router(Arc::new(acts)),
         router: routes::router(node, readiness.clone()),
         admin: admin::router(metrics, readiness.clone()),
         readiness,
@@ -183,17 +208,22 @@ pub fn location(config: &Config) -> Location {
     }
 }
 
+/// The bounds of a queue.
+pub fn queue_limits(config: &Config) -> QueueLimits {
+    QueueLimits {
+        envelopes: config.queue.max_envelopes,
+        bytes: config.queue.max_bytes,
+    }
+}
+
 /// An empty or older database is brought up to date; one that is not ours, or newer, is refused.
-async fn open_storage(config: &Config, secrets: &ServerSecrets) -> anyhow::Result<Storage> {
+pub async fn open_storage(config: &Config, secrets: &ServerSecrets) -> anyhow::Result<Storage> {
     let location = location(config);
     if migrate::check(&location).await? == migrate::Schema::Outdated {
         tracing::info!("bringing the database up to date");
         migrate::up(&location, &secrets.upgrade()).await?;
     }
-    let limits = QueueLimits {
-        envelopes: config.queue.max_envelopes,
-        bytes: config.queue.max_bytes,
-    };
+    let limits = queue_limits(config);
     Ok(match &config.database {
         Database::Sqlite(path) => sqlite::open(path, limits).await?,
         Database::Postgres(url) => postgres::open(url.expose(), limits, config.database_pool_size).await?,
@@ -204,7 +234,7 @@ fn relay(
     config: &Config,
     lifecycle: &Lifecycle,
     storage: &Storage,
-    accounts: &Arc<AccountCache>,
+    (accounts, sessions): (&Arc<AccountCache>, &Arc<TokenSessions>),
     secrets: &ServerSecrets,
     clock: &Arc<dyn Clock>,
     waiting: &Arc<Registry>,
@@ -214,7 +244,8 @@ fn relay(
         None => Arc::new(SingleNode),
         Some(url) => {
             let (presence, accounts, waiting) = (Arc::clone(&presence), Arc::clone(accounts), Arc::clone(waiting));
-            let receive = move |hint| receive_hint(hint, &presence, &accounts, &waiting);
+            let sessions = Arc::clone(sessions);
+            let receive = move |hint| receive_hint(hint, &presence, &accounts, &sessions, &waiting);
             Arc::new(RedisBus::start(
                 url.expose(),
                 secrets.bus_key(),
@@ -229,12 +260,14 @@ fn relay(
         Database::Sqlite(_) => 1,
         Database::Postgres(_) => POSTGRES_LANES,
     };
-    let writer = Writer::start(lanes, &lifecycle.background, &storage.queue, &presence, &bus);
+    let shares = Arc::new(Shares::new(queue_limits(config), config.queue.sender_share_percent));
+    let writer = Writer::start(lanes, &lifecycle.background, &storage.queue, &presence, &bus, &shares);
     Ok(Relay {
         seals: Arc::default(),
         interim: secrets.interim_keys(),
         accounts: Arc::clone(accounts),
         queue: Arc::clone(&storage.queue),
+        shares,
         writer,
         presence,
         bus,
@@ -260,6 +293,7 @@ fn spawn_background(
     background.spawn(tick::run(
         config.relay.fallback_tick,
         Arc::clone(&storage.queue),
+        Arc::clone(&storage.devices),
         Arc::clone(&relay.presence),
         stop(),
     ));
@@ -319,8 +353,6 @@ fn recorder() -> anyhow::Result<PrometheusHandle> {
         .clone())
 }
 
-/// A queue is sealed anew each time.
-const PASSWORDS_PER_HOUR: NonZeroU32 = NonZeroU32::new(10).expect("ten is more than none");
 /// The largest ciphertext for one device.
 const MAX_CONTENT: usize = 96 * 1024;
 /// Each holds a connection while it commits; more only wait for the same disk.

@@ -1,15 +1,18 @@
-//! The keys for sealed sender: loaded at start, and made, shown and replaced by `blind-relay keys`.
+//! The keys for sealed sender: loaded at start, and made, shown and replaced by `blind-relay keys`. Those of tokens are in
+//! [`tokens`].
 //!
 //! Clients pin one trust root, so the database remembers the first that a node brought, and a node with another is refused
 //! before it makes anything.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use base64::Engine;
 use keys_schema::EcPublicKey;
 use serde_json::json;
 
+use crate::auth::OpenedKey;
 use crate::certificates::{Issuer, KeyFileError, KeyFiles, ServerKey};
 use crate::cli::KeysStep;
 use crate::config::Config;
@@ -17,7 +20,7 @@ use crate::encoding::{self, BASE64};
 use crate::secret_file;
 use crate::storage::AccountStore;
 
-use super::say;
+use super::{say, tokens};
 
 /// Where the settings say that the keys are.
 pub fn key_files(config: &Config) -> KeyFiles {
@@ -26,7 +29,7 @@ pub fn key_files(config: &Config) -> KeyFiles {
 }
 
 /// Makes, shows or replaces the keys.
-pub fn keys(config: &Config, step: KeysStep) -> anyhow::Result<()> {
+pub async fn keys(config: &Config, step: KeysStep) -> anyhow::Result<()> {
     let files = key_files(config);
     match step {
         KeysStep::Init => {
@@ -38,12 +41,19 @@ pub fn keys(config: &Config, step: KeysStep) -> anyhow::Result<()> {
             let key = files.read().map_err(told)?;
             let missing = || told(KeyFileError::NoServerKey(files.server_key_path().to_owned()));
             let key = key.ok_or_else(missing)?;
+            // What clients pin is shown whether the database can be read or not.
+            let signing = tokens::keys(config).await;
             say(&if json {
-                as_json(&files, &key)
+                as_json(&files, &key, signing.ok())
             } else {
-                described(&files, &key)
+                let tokens = match signing {
+                    Ok(signing) => tokens::described(&signing),
+                    Err(error) => format!("Keys that sign tokens\n  not known: {error:#}\n"),
+                };
+                described(&files, &key) + &tokens
             });
         }
+        KeysStep::Rotate { now } => say(&tokens::rotate(config, now).await?),
         KeysStep::RotateServerKey => {
             let key = files.rotate().map_err(told)?;
             say(&described(&files, &key));
@@ -127,9 +137,11 @@ fn described(files: &KeyFiles, key: &ServerKey) -> String {
     )
 }
 
-fn as_json(files: &KeyFiles, key: &ServerKey) -> String {
+fn as_json(files: &KeyFiles, key: &ServerKey, signing: Option<Vec<Arc<OpenedKey>>>) -> String {
     let root = key.trust_root();
+    let kids = signing.map(|keys| keys.iter().map(|key| key.kid().to_owned()).collect::<Vec<_>>());
     let shown = json!({
+        "token_keys": kids,
         "trust_root": hex(root),
         "trust_root_base64": BASE64.encode(root.serialized()),
         "trust_root_private_half_here": files.has_trust_root(),

@@ -25,6 +25,8 @@ pub struct Lifecycle {
     pub close_sessions: CancellationToken,
     /// Parts that run until the writer has flushed: retention, wake-ups, the writer itself.
     pub stop_background: CancellationToken,
+    /// Cancelled by a part that has found out that the server must not go on.
+    pub give_up: CancellationToken,
     /// HTTP connections.
     pub connections: TaskTracker,
     /// WebSocket sessions: whoever takes over an upgraded connection spawns it here.
@@ -64,6 +66,7 @@ impl Lifecycle {
             stop_accepting: CancellationToken::new(),
             close_sessions: CancellationToken::new(),
             stop_background: CancellationToken::new(),
+            give_up: CancellationToken::new(),
             connections: TaskTracker::new(),
             sessions: TaskTracker::new(),
             background: TaskTracker::new(),

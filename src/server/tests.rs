@@ -93,3 +93,16 @@ async fn tells_where_it_listens_and_what_to_try() {
     let text = first_thing_to_try(&config, "https://0.0.0.0:80");
     assert!(text.contains("ca-cert.pem https://127.0.0.1:80/health/ready"), "{text}");
 }
+
+#[tokio::test]
+async fn a_server_that_must_not_go_on_stops_in_order_and_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::bind(&config(dir.path(), "")).await.unwrap();
+    let (address, give_up) = (server.addresses().unwrap()[0], server.lifecycle.give_up.clone());
+    let serving = tokio::spawn(server.serve(CancellationToken::new(), CancellationToken::new()));
+    assert!(get(address, "/health/ready").await.starts_with("HTTP/1.1 200"));
+    give_up.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(10), serving).await.unwrap().unwrap();
+    assert!(ended.unwrap_err().to_string().contains("start it again"));
+    assert!(TcpStream::connect(address).await.is_err());
+}

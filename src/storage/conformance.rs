@@ -5,14 +5,19 @@
 
 pub(crate) mod account_data;
 pub(crate) mod accounts;
+pub(crate) mod age;
+pub(crate) mod admin;
 pub(crate) mod attachments;
 pub(crate) mod devices;
 pub(crate) mod export;
 pub(crate) mod fixtures;
+pub(crate) mod invites;
+pub(crate) mod key_allowance;
 pub(crate) mod keys;
 pub(crate) mod profiles;
 pub(crate) mod queue;
 pub(crate) mod sessions;
+pub(crate) mod tokens;
 pub(crate) mod usernames;
 
 /// Makes tests of the named properties, on databases that `$open` provides.
@@ -55,11 +60,33 @@ macro_rules! account_store_suite {
             a_session_is_found_until_it_expires
             tries_are_counted_under_concurrency
             verified_once_is_verified
+            t03_the_right_code_is_right_once_under_concurrency
+            t01_a_code_goes_with_the_last_try
+            a_new_code_replaces_the_one_before
+            codes_are_sent_now_and_then_and_only_so_many
+            work_is_done_once_and_stays_done
             a_registration_uses_its_session_up
             a_session_that_proves_nothing_registers_nobody
             a_registration_that_must_look_again_keeps_its_session
             one_session_registers_once_under_concurrency
             expired_sessions_are_dropped_and_counted
+        }
+    };
+}
+
+macro_rules! admin_store_suite {
+    ($open:path) => {
+        $crate::storage::conformance::suite! { $open, admin:
+            a_suspended_account_is_found_as_that_until_it_is_resumed
+            t24_acts_on_nobody_are_written_down_as_well
+            a_suspended_number_is_not_registered_over
+            a_glance_tells_state_devices_and_day
+            erasing_does_what_the_owners_own_deletion_does
+            an_invite_and_its_entry_come_together
+            sums_are_of_everybody
+            t24_acts_at_once_make_one_chain
+            t24_what_is_changed_past_the_server_is_found
+            the_oldest_entries_go_and_the_chain_goes_on
         }
     };
 }
@@ -79,9 +106,28 @@ macro_rules! device_store_suite {
             only_linked_devices_are_removed_and_only_by_who_is_still_there
             what_a_replaced_device_asks_for_does_not_happen
             changes_touch_what_they_name
+            blocks_are_kept_until_they_are_taken_back
+            a_full_list_of_blocks_takes_no_more
+            of_blocks_at_once_none_is_lost
+            a_replaced_device_blocks_nobody
+            registering_again_blocks_nobody
             idle_linked_devices_go_in_batches_and_primaries_stay
             devices_that_are_connected_are_seen
             expired_offers_are_dropped_and_counted
+        }
+    };
+}
+
+macro_rules! invite_store_suite {
+    ($open:path) => {
+        $crate::storage::conformance::suite! { $open, invites:
+            an_invite_is_listed_until_it_is_revoked_or_over
+            the_code_of_an_invite_verifies_a_session_and_uses_it_up
+            an_invite_verifies_only_what_is_open
+            an_invite_for_so_many_verifies_so_many_under_concurrency
+            a_session_that_tries_one_code_many_times_at_once_uses_it_up_once
+            there_are_only_so_many_invites
+            a_session_that_an_invite_verified_registers
         }
     };
 }
@@ -104,6 +150,30 @@ macro_rules! key_store_suite {
             a_device_without_signed_keys_is_left_out
             the_namespaces_are_separate
             counts_are_per_device
+            t13_a_key_that_was_handed_out_is_left_out_of_an_upload
+            t13_another_key_under_a_spent_id_spoils_the_upload
+            t13_a_key_uploaded_while_it_is_handed_out_is_handed_out_once
+            spent_ids_go_with_their_device_and_account
+            spent_ids_are_forgotten_after_their_days
+        }
+        $crate::storage::conformance::suite! { $open, key_allowance:
+            what_was_taken_says_how_many_are_left
+            t15_a_reserve_of_each_kind_stays_for_those_who_may_take_it
+            a_device_that_is_to_give_nothing_keeps_its_keys
+            t15_t17_takers_at_once_leave_the_reserve_alone
+        }
+    };
+}
+
+macro_rules! age_store_suite {
+    ($open:path) => {
+        $crate::storage::conformance::suite! { $open, age:
+            a_database_counts_looks_at_it
+            t19_all_that_is_used_once_is_invalid_in_a_database_that_was_put_back
+            t19_keys_of_a_database_that_was_put_back_cannot_be_uploaded_again
+            numbers_given_out_since_are_given_to_nothing_else
+            t19_of_many_nodes_that_notice_it_one_makes_it_invalid
+            a_database_from_before_there_were_marks_is_noticed_by_whoever_saw_one
         }
     };
 }
@@ -160,6 +230,8 @@ macro_rules! envelope_queue_suite {
             b10_acknowledged_means_gone
             numbers_are_never_used_twice
             a_full_queue_is_an_answer
+            t36_a_senders_share_is_counted_by_what_it_put_there_and_what_waits
+            what_nobody_wants_is_not_stored
             bytes_are_limited_too
             all_copies_of_a_delivery_or_none
             acknowledging_makes_room
@@ -195,6 +267,25 @@ macro_rules! export_store_suite {
             long_tables_come_in_pages
             a_device_that_is_gone_or_replaced_is_shown_nothing
             t38_what_an_export_shows_is_gone_with_the_account
+        }
+    };
+}
+
+macro_rules! token_store_suite {
+    ($open:path) => {
+        $crate::storage::conformance::suite! { $open, tokens:
+            a_session_is_found_until_its_day
+            only_the_device_that_is_there_with_its_password_opens_a_session
+            a_device_has_few_sessions_and_those_that_last_longest_stay
+            t04_a_refresh_token_is_taken_once_and_its_second_use_ends_the_session
+            who_asks_again_in_the_same_words_is_no_thief
+            what_is_over_or_anothers_is_not_rotated
+            t05_of_many_at_once_one_rotates_and_the_rest_end_the_session
+            a_primary_sees_and_ends_the_sessions_of_its_account_and_others_their_own
+            t08_sessions_go_with_their_device_its_account_and_its_password
+            sessions_whose_day_has_come_are_dropped_and_counted
+            there_is_one_first_key_however_many_make_one
+            t74_another_key_signs_and_the_others_stay_for_a_while_or_not_at_all
         }
     };
 }
@@ -247,6 +338,7 @@ macro_rules! account_data_store_suite {
 }
 
 pub(crate) use {
-    account_data_store_suite, account_store_suite, attachment_store_suite, device_store_suite, envelope_queue_suite,
-    export_store_suite, key_store_suite, profile_store_suite, suite, username_store_suite,
+    account_data_store_suite, account_store_suite, age_store_suite, admin_store_suite, attachment_store_suite, device_store_suite, envelope_queue_suite,
+    export_store_suite, invite_store_suite, key_store_suite, profile_store_suite, suite, token_store_suite,
+    username_store_suite,
 };

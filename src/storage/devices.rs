@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use crate::domain::{
-    Aci, Actor, Capabilities, Day, DeviceId, DeviceLink, DeviceName, LinkOffer, LinkTokenHash, Linked, MailboxId,
+    Aci, Actor, BlockChange, BlocksChanged, Capabilities, Day, DeviceId, DeviceLink, DeviceName, LinkOffer, LinkTokenHash, Linked, MailboxId,
     SecretVerifier, Timestamp,
 };
 
@@ -48,8 +48,14 @@ pub trait DeviceStore: Send + Sync {
     /// Sets whether the account's number may be found; `false` if the device that asks is gone.
     async fn set_discoverable(&self, discoverable: bool, by: &Actor) -> Result<bool, StorageError>;
 
+    /// Changes whom the account has blocked. Of changes at once none is lost.
+    async fn change_blocks(&self, change: BlockChange, by: &Actor) -> Result<BlocksChanged, StorageError>;
+
     /// Remembers that the devices of these mailboxes were seen on this day.
     async fn seen(&self, mailboxes: &[MailboxId], today: Day) -> Result<(), StorageError>;
+
+    /// Those of the mailboxes whose account the operator has suspended, in any order.
+    async fn suspended(&self, mailboxes: &[MailboxId]) -> Result<Vec<MailboxId>, StorageError>;
 
     /// Removes at most `limit` linked devices that were last seen before that day, with their keys and queues, and
     /// returns their accounts and mailboxes.

@@ -38,8 +38,12 @@ pub enum Part<'a> {
     OneTimeEcKeys(DeviceId),
     /// One-time Kyber keys of a device that are left.
     OneTimeKyberKeys(DeviceId),
+    /// A page of the ids of keys of a device that were handed out, behind that place; the first is behind -1.
+    SpentKeys(DeviceId, i64),
     /// Offers to link a device.
     LinkOffers,
+    /// Sessions of its devices with tokens.
+    TokenSessions,
     /// A page of verification sessions of its number, behind that key.
     Sessions(&'a [u8]),
     /// Names that are its own, reserved for it or held for it.
@@ -166,6 +170,8 @@ tables! {
         "recovery_hash" Bool Held(GUESSES),
         "lock_salt" Bool Held(GUESSES),
         "lock_hash" Bool Held(GUESSES),
+        "suspended" Bool,
+        "blocks" Int Length("16 for each id that is blocked, from which nobody can tell whose it is"),
     ];
     DEVICES = "devices" [
         "aci" Id,
@@ -225,12 +231,28 @@ tables! {
         "key" Bytes,
         "signature" Bytes,
     ];
+    SPENT_KEYS = "spent_keys" [
+        "aci" Id,
+        "device_id" Small,
+        "kind" Small,
+        "kyber" Bool,
+        "key_id" Big,
+        "tail" Bytes,
+        "day" Int,
+    ];
     LINK_OFFERS = "link_offers" [
         "key" Bytes,
         "aci" Id,
         "sealed_number" Bool Held(NUMBER),
         "device_id" Small,
         "expires" Big,
+    ];
+    TOKEN_SESSIONS = "token_sessions" [
+        "id" Id,
+        "mailbox" Random,
+        "refresh" Bytes,
+        "created" Int,
+        "expires" Int,
     ];
     SESSIONS = "verification_sessions" [
         "key" Bytes,
@@ -239,6 +261,11 @@ tables! {
         "verified" Bool,
         "attempts" Int,
         "expires" Big,
+        "code_hash" Bool Held(CODE),
+        "codes_sent" Int,
+        "next_code" Big,
+        "worked" Bool,
+        "new_only" Bool,
     ];
     USERNAMES = "usernames" [
         "hash" Bytes,
@@ -302,6 +329,7 @@ tables! {
 }
 
 /// Who has the credentials of one device must not get what other secrets can be guessed with.
+const CODE: &str = "a keyed hash of the code that is waited for: it is what the code must prove";
 const GUESSES: &str = "a salted hash of a secret: whoever had it could try out guesses";
 const NUMBER: &str = "the phone number, sealed to a secret of a device or client, which could be guessed with it";
 
@@ -331,7 +359,9 @@ impl Part<'_> {
             Self::SignedKeys(_) => &SIGNED_KEYS,
             Self::OneTimeEcKeys(_) => &ONE_TIME_EC_KEYS,
             Self::OneTimeKyberKeys(_) => &ONE_TIME_KYBER_KEYS,
+            Self::SpentKeys(..) => &SPENT_KEYS,
             Self::LinkOffers => &LINK_OFFERS,
+            Self::TokenSessions => &TOKEN_SESSIONS,
             Self::Sessions(_) => &SESSIONS,
             Self::Usernames => &USERNAMES,
             Self::UsernameLinks => &USERNAME_LINKS,
@@ -348,6 +378,7 @@ impl Part<'_> {
     pub fn page(&self) -> Option<usize> {
         match self {
             Self::Envelopes(..) => Some(ENVELOPES_PER_PAGE),
+            Self::SpentKeys(..) => Some(SPENT_PER_PAGE),
             Self::Sessions(_) => Some(SESSIONS_PER_PAGE),
             Self::Data(_) => Some(ENTRIES_PER_PAGE),
             _ => None,
@@ -357,12 +388,26 @@ impl Part<'_> {
     /// Behind what the next page begins, if there may be one.
     pub fn goes_on(&self, rows: &[Vec<Cell>]) -> Option<Cell> {
         let last = rows.last().filter(|_| Some(rows.len()) == self.page())?;
+        if matches!(self, Self::SpentKeys(..)) {
+            return self.spent_place(last);
+        }
         let place = if matches!(self, Self::Envelopes(..)) {
             "seq"
         } else {
             "key"
         };
         last.get(self.table().place_of(place)?).cloned()
+    }
+
+    /// Where a row stands among those that were handed out: namespace, kind of key and id in one number.
+    fn spent_place(&self, row: &[Cell]) -> Option<Cell> {
+        let of = |column| row.get(self.table().place_of(column)?);
+        match (of("kind")?, of("kyber")?, of("key_id")?) {
+            (Cell::Number(kind), Cell::Bool(kyber), Cell::Number(id)) => {
+                Some(Cell::Number((kind << 33) | (i64::from(*kyber) << 32) | id))
+            }
+            _ => None,
+        }
     }
 
     /// The statement for both backends. $1 to $3 are the device that asks, $4 and $5 what the part names, $6 the most rows.
@@ -375,7 +420,9 @@ impl Part<'_> {
             Self::SignedKeys(_) => SIGNED_KEY_ROWS,
             Self::OneTimeEcKeys(_) => ONE_TIME_EC_KEY_ROWS,
             Self::OneTimeKyberKeys(_) => ONE_TIME_KYBER_KEY_ROWS,
+            Self::SpentKeys(..) => SPENT_KEY_ROWS,
             Self::LinkOffers => LINK_OFFER_ROWS,
+            Self::TokenSessions => TOKEN_SESSION_ROWS,
             Self::Sessions(_) => SESSION_ROWS,
             Self::Usernames => USERNAME_ROWS,
             Self::UsernameLinks => USERNAME_LINK_ROWS,
@@ -403,7 +450,7 @@ impl<'a> Part<'a> {
         let most = i64::try_from(self.page().unwrap_or_default()).unwrap_or(i64::MAX);
         let device = |id: DeviceId| i16::from(id.get());
         match *self {
-            Self::Envelopes(id, after) => Named::DeviceFrom(device(id), after, most),
+            Self::Envelopes(id, after) | Self::SpentKeys(id, after) => Named::DeviceFrom(device(id), after, most),
             Self::SignedKeys(id) | Self::OneTimeEcKeys(id) | Self::OneTimeKyberKeys(id) => Named::Device(device(id)),
             Self::Sessions(after) | Self::Data(after) => Named::BytesFrom(after, most),
             Self::Attachment(name) | Self::Segments(name) => Named::Bytes(&name.0),
@@ -470,7 +517,7 @@ cells!(PgRow);
 const ACCOUNT_ROW: &str = for_caller!(
     "SELECT aci, pni, number_hash, aci_identity, pni_identity, access_key, unrestricted, discoverable, \
         recovery_salt IS NOT NULL AS recovery_salt, recovery_hash IS NOT NULL AS recovery_hash, \
-        lock_salt IS NOT NULL AS lock_salt, lock_hash IS NOT NULL AS lock_hash \
+        lock_salt IS NOT NULL AS lock_salt, lock_hash IS NOT NULL AS lock_hash, length(blocks) AS blocks, suspended \
     FROM accounts WHERE aci = $1"
 );
 const DEVICE_ROWS: &str = for_caller!(
@@ -505,12 +552,24 @@ const ONE_TIME_KYBER_KEY_ROWS: &str = for_caller!(
     WHERE aci = $1 AND device_id = $4",
     "ORDER BY kind, position"
 );
+const SPENT_KEY_ROWS: &str = for_caller!(
+    "SELECT aci, device_id, kind, kyber, key_id, tail, day FROM spent_keys \
+    WHERE aci = $1 AND device_id = $4 \
+        AND (kind, kyber, key_id) > ($5 >> 33, (($5 >> 32) & 1) = 1, $5 & 4294967295)",
+    "ORDER BY kind, kyber, key_id LIMIT $6"
+);
 const LINK_OFFER_ROWS: &str = for_caller!(
     "SELECT key, aci, sealed_number IS NOT NULL AS sealed_number, device_id, expires FROM link_offers WHERE aci = $1",
     "ORDER BY key"
 );
+const TOKEN_SESSION_ROWS: &str = for_caller!(
+    "SELECT id, mailbox, refresh, created, expires FROM token_sessions \
+    WHERE mailbox IN (SELECT mailbox FROM devices WHERE aci = $1)",
+    "ORDER BY created, id"
+);
 const SESSION_ROWS: &str = for_caller!(
-    "SELECT key, number_hash, sealed_number IS NOT NULL AS sealed_number, verified, attempts, expires \
+    "SELECT key, number_hash, sealed_number IS NOT NULL AS sealed_number, verified, attempts, expires, \
+        code_hash IS NOT NULL AS code_hash, codes_sent, next_code, worked, new_only \
     FROM verification_sessions \
     WHERE number_hash = (SELECT number_hash FROM accounts WHERE aci = $1) AND key > $4",
     "ORDER BY key LIMIT $5"
@@ -541,6 +600,7 @@ const BUDGET_ROWS: &str = for_caller!("SELECT bucket, day, bytes FROM attachment
 
 /// About 100 bytes each.
 const ENVELOPES_PER_PAGE: usize = 500;
+const SPENT_PER_PAGE: usize = 500;
 /// Anyone may open sessions of a number.
 const SESSIONS_PER_PAGE: usize = 100;
 /// Of the largest value that the settings allow, 256 KiB each.

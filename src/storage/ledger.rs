@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use keys_schema::sealed_queue::Bucket;
 
-use crate::domain::{Batch, Delivery, Enqueued, QueueLimits, Seq};
+use crate::domain::{Batch, Delivery, Enqueued, Held, Placed, Put, QueueLimits, SenderTag, Seq, Share};
 
 /// The counters of one mailbox, as stored in `mailboxes`.
 #[derive(Clone)]
@@ -17,6 +17,17 @@ pub(super) struct Counter {
     pub(super) last_seq: i64,
     pub(super) envelopes: i64,
     pub(super) bytes: i64,
+}
+
+impl Counter {
+    /// What is left here of what a sender has put here.
+    fn left(&self, put: Put) -> Held {
+        let waiting = Held {
+            envelopes: u32::try_from(self.envelopes).unwrap_or(u32::MAX),
+            bytes: u64::try_from(self.bytes).unwrap_or(u64::MAX),
+        };
+        put.left(waiting, Seq(self.last_seq))
+    }
 }
 
 /// A row for `envelopes`.
@@ -34,6 +45,8 @@ pub(super) struct Ledger {
     max_bytes: i64,
     counters: HashMap<i64, Counter>,
     changed: BTreeSet<i64>,
+    /// What senders have put where, as far as this batch has decided on it.
+    put: HashMap<SenderTag, Put>,
 }
 
 impl Ledger {
@@ -44,6 +57,7 @@ impl Ledger {
             max_bytes: i64::try_from(limits.bytes).unwrap_or(i64::MAX),
             counters: counters.into_iter().map(|counter| (counter.mailbox, counter)).collect(),
             changed: BTreeSet::new(),
+            put: HashMap::new(),
         }
     }
 
@@ -76,6 +90,7 @@ impl Ledger {
 
     fn admit_one<'batch>(&mut self, delivery: &'batch Delivery, rows: &mut Vec<NewRow<'batch>>) -> Enqueued {
         let mut full = false;
+        let mut shares = delivery.shares.iter();
         for copy in &delivery.copies {
             let Some(counter) = self.counters.get(&copy.mailbox.0) else {
                 return Enqueued::UnknownMailbox;
@@ -85,20 +100,41 @@ impl Ledger {
             }
             full |= counter.envelopes >= self.max_envelopes
                 || counter.bytes.saturating_add(size(copy.sealed.bucket)) > self.max_bytes;
+            if let Some(share) = shares.next() {
+                full |= !share.takes(counter.left(self.known(share)), bytes(copy.sealed.bucket));
+            }
         }
         if full {
             return Enqueued::QueueFull;
         }
-        let mut places = Vec::with_capacity(delivery.copies.len());
+        if delivery.unwanted {
+            // Counters are written as they are: what costs nothing would be answered sooner.
+            self.changed.extend(delivery.copies.iter().map(|copy| copy.mailbox.0));
+            return Enqueued::At(Placed::default());
+        }
+        let mut placed = Placed {
+            seqs: Vec::with_capacity(delivery.copies.len()),
+            put: Vec::with_capacity(delivery.shares.len()),
+        };
+        let mut shares = delivery.shares.iter();
         for copy in &delivery.copies {
+            let share = shares.next().map(|share| (share.of, self.known(share)));
             let Some(counter) = self.counters.get_mut(&copy.mailbox.0) else {
                 continue;
             };
+            if let Some((of, known)) = share {
+                let put = Put {
+                    held: counter.left(known).plus(bytes(copy.sealed.bucket)),
+                    last: Seq(counter.last_seq + 1),
+                };
+                self.put.insert(of, put);
+                placed.put.push(put);
+            }
             counter.last_seq += 1;
             counter.envelopes += 1;
             counter.bytes += size(copy.sealed.bucket);
             self.changed.insert(counter.mailbox);
-            places.push(Seq(counter.last_seq));
+            placed.seqs.push(Seq(counter.last_seq));
             rows.push(NewRow {
                 mailbox: counter.mailbox,
                 seq: counter.last_seq,
@@ -107,7 +143,12 @@ impl Ledger {
                 expires: delivery.expires.0,
             });
         }
-        Enqueued::At(places)
+        Enqueued::At(placed)
+    }
+
+    /// What a sender has put into a queue, in this batch too.
+    fn known(&self, share: &Share) -> Put {
+        self.put.get(&share.of).copied().unwrap_or(share.put)
     }
 }
 
@@ -135,6 +176,10 @@ fn size(bucket: Bucket) -> i64 {
     i64::from(bucket.kib()) * 1024
 }
 
+fn bytes(bucket: Bucket) -> u64 {
+    u64::from(bucket.kib()) * 1024
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,7 +192,113 @@ mod tests {
         Delivery {
             copies: copies.iter().map(copy).collect(),
             expires: crate::domain::Day(1),
+            ..Delivery::default()
         }
+    }
+
+    fn at(seq: i64) -> Enqueued {
+        Enqueued::At(Placed {
+            seqs: vec![Seq(seq)],
+            put: vec![],
+        })
+    }
+
+    /// One KiB for mailbox 1 by a sender who has put `held` envelopes of a KiB there, and may have three.
+    fn by(sender: u8, held: u32) -> Delivery {
+        let of_kib = |envelopes: u32| Held {
+            envelopes,
+            bytes: u64::from(envelopes) * 1024,
+        };
+        Delivery {
+            shares: vec![Share {
+                of: SenderTag([sender; 16]),
+                put: Put {
+                    held: of_kib(held),
+                    last: Seq(i64::from(held)),
+                },
+                most: of_kib(3),
+            }],
+            ..delivery(&[(1, 1)])
+        }
+    }
+
+    fn held(outcomes: &[Enqueued]) -> Vec<Option<u32>> {
+        let held = |outcome: &Enqueued| match outcome {
+            Enqueued::At(placed) => Some(placed.put[0].held.envelopes),
+            Enqueued::QueueFull => None,
+            other => panic!("{other:?}"),
+        };
+        outcomes.iter().map(held).collect()
+    }
+
+    #[test]
+    fn t36_a_sender_fills_its_share_and_no_more_also_within_a_batch() {
+        let mut ledger = ledger(10, 100);
+        let sends = [by(1, 0), by(1, 0), by(2, 0), by(1, 0), by(1, 0), by(2, 0)];
+        let (outcomes, rows) = ledger.admit(&sends);
+        assert_eq!(held(&outcomes), [Some(1), Some(2), Some(1), Some(3), None, Some(2)]);
+        assert_eq!(rows.len(), 5);
+    }
+
+    #[test]
+    fn t36_of_what_a_sender_has_put_there_no_more_counts_than_there_is() {
+        let mut ledger = ledger(10, 100);
+        // It was emptied since.
+        let sends = [by(1, 3), by(1, 3), by(2, 0), by(1, 3), by(1, 3)];
+        let (outcomes, _) = ledger.admit(&sends);
+        assert_eq!(held(&outcomes), [Some(1), Some(2), Some(1), Some(3), None]);
+        for _ in 0..3 {
+            ledger.removed(1, 1024);
+        }
+        // One waits, and it is its own.
+        let sends = [by(1, 3), by(2, 0), by(2, 0), by(1, 3), by(1, 3)];
+        let (outcomes, _) = ledger.admit(&sends);
+        assert_eq!(held(&outcomes), [Some(2), Some(1), Some(2), Some(3), None]);
+        // Read but for one, which is newer than the last of one sender, and may be the other's.
+        for _ in 0..4 {
+            ledger.removed(1, 1024);
+        }
+        let sends = [by(2, 0), by(1, 3)];
+        let (outcomes, _) = ledger.admit(&sends);
+        assert_eq!(held(&outcomes), [Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn t36_bytes_have_a_share_too_and_one_envelope_always_fits() {
+        let mut ledger = ledger(10, 100);
+        let large = Delivery {
+            copies: delivery(&[(1, 8)]).copies,
+            ..by(1, 0)
+        };
+        let (outcomes, _) = ledger.admit(&[large.clone(), large, by(1, 0), by(2, 0)]);
+        assert_eq!(held(&outcomes), [Some(1), None, None, Some(1)]);
+    }
+
+    #[test]
+    fn what_nobody_wants_is_decided_as_if_it_were_stored_and_is_not() {
+        let mut ledger = ledger(1, 100);
+        let unwanted = |to: i64| Delivery {
+            unwanted: true,
+            ..delivery(&[(to, 1)])
+        };
+        let sends = [unwanted(1), delivery(&[(1, 1)]), unwanted(1), unwanted(2), unwanted(3)];
+        let (outcomes, rows) = ledger.admit(&sends);
+        let nowhere = Enqueued::At(Placed::default());
+        let expected = [
+            nowhere.clone(),
+            at(1),
+            Enqueued::QueueFull,
+            nowhere,
+            Enqueued::UnknownMailbox,
+        ];
+        assert_eq!(outcomes, expected);
+        assert_eq!(rows.len(), 1);
+        let saved = ledger.saved();
+        let counters: Vec<_> = saved
+            .iter()
+            .map(|counter| (counter.mailbox, counter.last_seq))
+            .collect();
+        assert_eq!(counters, [(1, 1), (2, 0)], "and both are written");
     }
 
     fn ledger(envelopes: u32, kib: u64) -> Ledger {
@@ -176,11 +327,11 @@ mod tests {
         ];
         let (outcomes, rows) = ledger.admit(&sends);
         let expected = [
-            Enqueued::At(vec![Seq(1)]),
+            at(1),
             Enqueued::QueueFull,
             Enqueued::UnknownMailbox,
             Enqueued::OtherKey,
-            Enqueued::At(vec![Seq(1)]),
+            at(1),
         ];
         assert_eq!(outcomes, expected);
         assert_eq!(rows.len(), 2);
@@ -196,12 +347,7 @@ mod tests {
             delivery(&[(1, 1)]),
         ];
         let (outcomes, _) = ledger.admit(&sends);
-        let expected = [
-            Enqueued::At(vec![Seq(1)]),
-            Enqueued::QueueFull,
-            Enqueued::At(vec![Seq(2)]),
-            Enqueued::QueueFull,
-        ];
+        let expected = [at(1), Enqueued::QueueFull, at(2), Enqueued::QueueFull];
         assert_eq!(outcomes, expected);
     }
 

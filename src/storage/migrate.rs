@@ -330,7 +330,12 @@ embedded!(
     6 "0006" "account_data",
     7 "0007" "sealed_queue",
     8 "0008" "unsealed_gone",
-    9 "0009" "no_samples"
+    9 "0009" "no_samples",
+    10 "0010" "registration",
+    11 "0011" "tokens",
+    12 "0012" "spent_keys",
+    13 "0013" "admin",
+    14 "0014" "blocks"
 );
 
 /// From here on the queue is sealed.

@@ -9,18 +9,24 @@ pub mod postgres;
 pub mod sqlite;
 
 mod account_data;
+mod admin;
+mod age;
 mod attachments;
 mod cache;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod devices;
 mod error;
+mod invites;
 mod ledger;
 mod open;
 mod profiles;
 mod rows;
+mod session_cache;
+mod spent;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tokens;
 mod usernames;
 
 use std::sync::Arc;
@@ -29,19 +35,24 @@ use async_trait::async_trait;
 use keys_schema::EcPublicKey;
 
 use crate::domain::{
-    Account, Aci, Actor, AttributesUpdate, Batch, BundleSelector, Day, Enqueued, Erased, Head, IdentityKind, KeyCount,
-    KeyUpload, Mailbox, MailboxId, NumberHash, PageLimit, ProtocolAddress, Registered, Registration, Rekey, Seq,
+    Account, Aci, Actor, Allowance, Attempt, AttributesUpdate, Batch, BundleSelector, CodeHash, Day, Done, Enqueued, Erased, Head, IdentityKind, KeyCount,
+    KeyUpload, Mailbox, MailboxId, NumberHash, PageLimit, ProtocolAddress, Published, Registered, Registration, Rekey, Seq,
     ServiceId, SessionKey, SignedKeys, Stored, TakenBundles, Timestamp, VerificationSession,
 };
 
 pub use account_data::AccountDataStore;
+pub use admin::AdminStore;
+pub use age::AgeStore;
 pub use attachments::AttachmentStore;
 pub use cache::{AccountCache, Changes};
 pub use devices::{DeviceStore, OPEN_OFFERS};
 pub use error::StorageError;
 pub use export::ExportStore;
+pub use invites::InviteStore;
 pub use open::OpenError;
 pub use profiles::ProfileStore;
+pub use session_cache::{TokenSessions, Watched};
+pub use tokens::{SESSIONS_PER_DEVICE, TokenStore};
 pub use usernames::UsernameStore;
 
 /// One backend, as the rest of the server sees it.
@@ -49,20 +60,28 @@ pub use usernames::UsernameStore;
 pub struct Storage {
     /// Accounts, devices, verification sessions.
     pub accounts: Arc<dyn AccountStore>,
+    /// What the operator does to them, and the log of that.
+    pub admin: Arc<dyn AdminStore>,
     /// Linked devices, and what devices change about their account.
     pub devices: Arc<dyn DeviceStore>,
     /// Prekeys.
     pub keys: Arc<dyn KeyStore>,
     /// Attachments.
     pub attachments: Arc<dyn AttachmentStore>,
+    /// How old the database is.
+    pub ages: Arc<dyn AgeStore>,
     /// Envelopes.
     pub queue: Arc<dyn EnvelopeQueue>,
+    /// Invites.
+    pub invites: Arc<dyn InviteStore>,
     /// User names.
     pub usernames: Arc<dyn UsernameStore>,
     /// What accounts keep for their own devices.
     pub account_data: Arc<dyn AccountDataStore>,
     /// Profiles.
     pub profiles: Arc<dyn ProfileStore>,
+    /// Sessions with tokens.
+    pub tokens: Arc<dyn TokenStore>,
     /// All of it, for its owner.
     pub export: Arc<dyn ExportStore>,
 }
@@ -121,13 +140,30 @@ pub trait AccountStore: Send + Sync {
     async fn find_session(&self, key: &SessionKey, now: Timestamp)
     -> Result<Option<VerificationSession>, StorageError>;
 
-    /// Counts one tried code and, if it was right and not tried after [`MAX_ATTEMPTS`](crate::domain::MAX_ATTEMPTS),
-    /// marks the session as verified, however many are tried at once. Returns the session as it then is,
-    /// or `None` if it is gone or expired by `now`.
+    /// Counts one tried code and, if it was right, marks the session as verified and forgets its code: once, however many
+    /// are tried at once, and never after [`MAX_ATTEMPTS`](crate::domain::MAX_ATTEMPTS), with which the code goes too. `None`
+    /// if the session is gone or expired by `now`.
     async fn try_session(
         &self,
         key: &SessionKey,
-        right: bool,
+        attempt: &Attempt,
+        now: Timestamp,
+    ) -> Result<Option<Done>, StorageError>;
+
+    /// Remembers a code that is about to be sent in place of the one before, and when the next may be, unless it is too soon
+    /// or was done [`MAX_CODES`](crate::domain::MAX_CODES) times. `None` if the session is gone or expired by `now`.
+    async fn send_code(
+        &self,
+        key: &SessionKey,
+        code: &CodeHash,
+        next: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<Done>, StorageError>;
+
+    /// Remembers that the client has done its work. `None` if the session is gone or expired by `now`.
+    async fn session_worked(
+        &self,
+        key: &SessionKey,
         now: Timestamp,
     ) -> Result<Option<VerificationSession>, StorageError>;
 
@@ -138,8 +174,9 @@ pub trait AccountStore: Send + Sync {
 /// The key directory.
 #[async_trait]
 pub trait KeyStore: Send + Sync {
-    /// Publishes the upload, all of it or nothing; `false` if the device is gone. Keys were checked by the caller.
-    async fn publish(&self, by: &Actor, kind: IdentityKind, upload: &KeyUpload) -> Result<bool, StorageError>;
+    /// Publishes the upload, all of it or nothing, but for one-time keys that were handed out before. Keys were checked by the
+    /// caller.
+    async fn publish(&self, by: &Actor, kind: IdentityKind, upload: &KeyUpload) -> Result<Published, StorageError>;
 
     /// One-time keys left to a device.
     async fn count(&self, address: ProtocolAddress, kind: IdentityKind) -> Result<KeyCount, StorageError>;
@@ -151,14 +188,20 @@ pub trait KeyStore: Send + Sync {
         kind: IdentityKind,
     ) -> Result<Option<SignedKeys>, StorageError>;
 
-    /// Takes a bundle for each selected device; `None` if the account or the selected device does not exist. A
-    /// one-time key in the answer is gone from storage when this returns, and no other caller ever gets it.
+    /// Takes a bundle for each selected device, with one-time keys as far as `allowance` goes; `None` if the account or the
+    /// selected device does not exist. A one-time key in the answer is gone from storage when this returns, and no other
+    /// caller ever gets it. Its id is kept, with the day.
     async fn take_bundles(
         &self,
         aci: Aci,
         kind: IdentityKind,
         selector: BundleSelector,
+        allowance: &Allowance,
+        today: Day,
     ) -> Result<Option<TakenBundles>, StorageError>;
+
+    /// Drops at most `limit` ids of keys that were handed out before that day, and says how many.
+    async fn forget_spent(&self, before: Day, limit: u32) -> Result<u64, StorageError>;
 }
 
 /// The envelope queue.

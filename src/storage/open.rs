@@ -32,6 +32,18 @@ pub enum OpenError {
         /// Code or kind of failure.
         kind: String,
     },
+    /// A SQLite file that is not whole.
+    #[error("{} is damaged; use another backup", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that is no database of a server.
+    #[error("{} is not a database of blind-relay; name a file that `blind-relay backup` wrote, or a copy of relay.db", .path.display())]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+    },
     /// The URL names no PostgreSQL database.
     #[error("the database URL is malformed; it reads postgres://user:password@host:port/database")]
     Url,

@@ -15,10 +15,10 @@ use uuid::Uuid;
 
 use super::StorageError;
 use crate::domain::{
-    Account, Attachment, AttachmentName, Avatar, Capabilities, CreatedAt, Day, Device, DeviceId, DeviceName,
-    IdentityKind, KyberSource, LinkOffer, LinkTokenHash, Mailbox, MailboxId, NumberHash, PreKeyBundle, Profile,
-    Registration, RegistrationId, Sealed, SealedEnvelope, SecretVerifier, Segment, Seq, SessionKey, SignedKeys, Stored,
-    Timestamp, UnidentifiedAccess, VerificationSession,
+    Account, AccountGlance, AdminEntry, Allowance, Attachment, AttachmentName, Avatar, Blocks, Capabilities, ChainEnd, ChainEnds, CreatedAt, Day, Device, DeviceId, DeviceName,
+    IdentityKind, Invite, InviteId, KyberSource, LinkOffer, LinkTokenHash, Mailbox, MailboxId, NumberHash,
+    PreKeyBundle, Profile, Registration, RegistrationId, Sealed, SealedEnvelope, SecretVerifier, Segment, Seq,
+    SessionKey, SignedKeys, Stock, Stored, Sums, Timestamp, TokenKey, TokenSession, TokenSessionId, UnidentifiedAccess, VerificationSession,
 };
 
 macro_rules! rows {
@@ -52,6 +52,8 @@ rows! {
         recovery_hash: Option<Vec<u8>>,
         lock_salt: Option<Vec<u8>>,
         lock_hash: Option<Vec<u8>>,
+        blocks: Option<Vec<u8>>,
+        suspended: bool,
     }
     DeviceRow {
         device_id: i16,
@@ -85,6 +87,20 @@ rows! {
         capabilities: i64,
         recovery_salt: Option<Vec<u8>>,
         lock_salt: Option<Vec<u8>>,
+        suspended: bool,
+    }
+    TokenSessionRow {
+        id: Uuid,
+        mailbox: i64,
+        device_id: i16,
+        created: i32,
+        expires: i32,
+    }
+    TokenKeyRow {
+        public: Vec<u8>,
+        sealed: Vec<u8>,
+        created: i64,
+        until: Option<i64>,
     }
     OfferRow {
         key: Vec<u8>,
@@ -99,6 +115,18 @@ rows! {
         verified: bool,
         attempts: i32,
         expires: i64,
+        has_code: bool,
+        codes_sent: i32,
+        next_code: Option<i64>,
+        worked: bool,
+        new_only: bool,
+    }
+    InviteRow {
+        id: Uuid,
+        uses_left: i32,
+        recovers: bool,
+        expires: i32,
+        created: i32,
     }
     SignedRow {
         signed_id: Option<i64>,
@@ -131,6 +159,25 @@ rows! {
         drop_at: Option<i64>,
         expires: Option<i32>,
     }
+    SpentRow {
+        kyber: bool,
+        key_id: i64,
+        tail: Vec<u8>,
+    }
+    GlanceRow {
+        suspended: bool,
+        devices: i64,
+        last_seen: i32,
+    }
+    AdminEntryRow {
+        seq: i64,
+        minute: i64,
+        act: i64,
+        outcome: i64,
+        target: Option<Vec<u8>>,
+        uid: i64,
+        hash: Vec<u8>,
+    }
     EcRow {
         key_id: i64,
         key: Vec<u8>,
@@ -142,12 +189,69 @@ rows! {
     }
 }
 
+impl GlanceRow {
+    pub(super) fn into_glance(self) -> AccountGlance {
+        AccountGlance {
+            suspended: self.suspended,
+            devices: u32::try_from(self.devices).unwrap_or(u32::MAX),
+            last_seen: Day(self.last_seen),
+        }
+    }
+}
+
+impl AdminEntryRow {
+    pub(super) fn into_entry(self) -> AdminEntry {
+        AdminEntry {
+            seq: self.seq,
+            minute: self.minute,
+            act: self.act,
+            outcome: self.outcome,
+            target: self.target,
+            uid: self.uid,
+            hash: self.hash,
+        }
+    }
+}
+
+/// Where the chain of the operator's log begins and ends, as `settings` holds it.
+pub(super) fn chain_ends(stored: Option<&[u8]>) -> Result<ChainEnds, StorageError> {
+    match stored {
+        None => Ok(ChainEnds::EMPTY),
+        Some(bytes) => ChainEnds::from_bytes(bytes).ok_or(corrupt("settings", "value")),
+    }
+}
+
+/// The last of the oldest entries that are all from before that minute.
+pub(super) fn last_before(oldest: &[AdminEntryRow], before: i64) -> Option<ChainEnd> {
+    let last = oldest.iter().take_while(|entry| entry.minute < before).last()?;
+    // One that was tampered with stays, so that it is found.
+    let hash = last.hash.as_slice().try_into().ok()?;
+    Some(ChainEnd { seq: last.seq, hash })
+}
+
+/// Accounts, suspended ones, devices, EC keys, Kyber keys and bytes, with envelopes by their bucket.
+pub(super) fn sums(counts: [i64; 6], queued: Vec<(i64, i64)>) -> Sums {
+    let [accounts, suspended, devices, ec_keys, kyber_keys, database_bytes] =
+        counts.map(|count| u64::try_from(count).unwrap_or(0));
+    let sum = |(bucket, rows)| Some((u32::try_from(bucket).ok()?, u64::try_from(rows).ok()?));
+    Sums {
+        accounts,
+        suspended,
+        devices,
+        queued: queued.into_iter().filter_map(sum).collect(),
+        ec_keys,
+        kyber_keys,
+        database_bytes,
+    }
+}
+
 impl CheckedRow {
     /// Whether this is the account that the registration was checked against, as it was then.
     pub(super) fn is_replaced_by(&self, registration: &Registration) -> bool {
         let salt = |salt: &Option<[u8; 16]>| salt.map(|salt| salt.to_vec());
         registration.replaces.as_ref().is_some_and(|checked| {
-            self.aci == *registration.aci.as_uuid()
+            !self.suspended
+                && self.aci == *registration.aci.as_uuid()
                 && self.mailbox == checked.primary.0
                 // As they are read: bits that this server does not know do not count.
                 && u32::try_from(self.capabilities).map(Capabilities::from_bits) == Ok(checked.capabilities)
@@ -229,8 +333,15 @@ where
             }),
             _ => None,
         },
+        blocks: blocks(account.blocks.as_deref())?,
+        suspended: account.suspended,
         devices: devices.collect::<Result<_, StorageError>>()?,
     }))
+}
+
+/// Whom an account has blocked, as the column holds it.
+pub(super) fn blocks(stored: Option<&[u8]>) -> Result<Blocks, StorageError> {
+    Blocks::parse(stored.unwrap_or_default()).ok_or(corrupt("accounts", "blocks"))
 }
 
 /// Several accounts from the rows of their join with `devices`, in which the rows of an account are neighbours.
@@ -325,6 +436,29 @@ impl OfferRow {
     }
 }
 
+impl TokenSessionRow {
+    pub(super) fn into_session(self) -> Result<TokenSession, StorageError> {
+        Ok(TokenSession {
+            id: TokenSessionId(self.id.into_bytes()),
+            mailbox: MailboxId(self.mailbox),
+            device: device_id(self.device_id)?,
+            created: Day(self.created),
+            expires: Day(self.expires),
+        })
+    }
+}
+
+impl TokenKeyRow {
+    pub(super) fn into_key(self) -> Result<TokenKey, StorageError> {
+        Ok(TokenKey {
+            public: array(&self.public, "token_keys", "public")?,
+            sealed: Sealed(self.sealed),
+            created: Timestamp(self.created),
+            until: self.until.map(Timestamp),
+        })
+    }
+}
+
 impl SessionRow {
     pub(super) fn into_session(self) -> Result<VerificationSession, StorageError> {
         const TABLE: &str = "verification_sessions";
@@ -335,7 +469,24 @@ impl SessionRow {
             verified: self.verified,
             attempts: u16::try_from(self.attempts).unwrap_or(u16::MAX),
             expires: Timestamp(self.expires),
+            has_code: self.has_code,
+            codes_sent: u16::try_from(self.codes_sent).unwrap_or(u16::MAX),
+            next_code: self.next_code.map(Timestamp),
+            worked: self.worked,
+            new_only: self.new_only,
         })
+    }
+}
+
+impl InviteRow {
+    pub(super) fn into_invite(self) -> Invite {
+        Invite {
+            id: InviteId(self.id),
+            uses_left: u32::try_from(self.uses_left).unwrap_or(0),
+            recovers: self.recovers,
+            expires: Day(self.expires),
+            created: Day(self.created),
+        }
     }
 }
 
@@ -399,6 +550,7 @@ pub(super) fn bundle(
     keys: SignedKeys,
     one_time: Option<EcRow>,
     one_time_kyber: Option<KyberRow>,
+    [ec_stock, kyber_stock]: [Stock; 2],
 ) -> Result<PreKeyBundle, StorageError> {
     let (kyber, kyber_source) = match one_time_kyber {
         Some(row) => (row.into_key()?, KyberSource::OneTime),
@@ -411,7 +563,30 @@ pub(super) fn bundle(
         one_time: one_time.map(EcRow::into_key).transpose()?,
         kyber,
         kyber_source,
+        ec_stock,
+        kyber_stock,
     })
+}
+
+/// What became of the keys of one kind, of which one at this place was taken; the highest place before that was `last`.
+/// Places follow one another, so that their distance says how many are left.
+pub(super) fn stock(allowance: &Allowance, device: i16, taken: Option<i32>, last: Option<i32>) -> Stock {
+    match (taken, last) {
+        (Some(taken), last) => Stock::Left(last.map_or(0, |last| u32::try_from(last - taken).unwrap_or(0))),
+        (None, _) if !covers(allowance, device) => Stock::Withheld,
+        (None, Some(_)) if allowance.reserve > 0 => Stock::Reserved,
+        (None, _) => Stock::Empty,
+    }
+}
+
+/// Whether the device, as a column holds its number, may give its one-time keys.
+pub(super) fn covers(allowance: &Allowance, device: i16) -> bool {
+    device_id(device).is_ok_and(|device| allowance.covers(device))
+}
+
+/// How many places a kind's keys must not be taken from.
+pub(super) fn reserve_column(allowance: &Allowance) -> i32 {
+    i32::try_from(allowance.reserve).unwrap_or(i32::MAX)
 }
 
 /// The public half of the trust root, as `settings` holds it.

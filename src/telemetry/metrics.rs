@@ -25,7 +25,18 @@ pub fn describe() {
     describe_gauge!(SOCKETS, "WebSockets open now, by kind");
     describe_counter!(SOCKETS_CLOSED, "WebSockets closed, by reason");
     describe_counter!(REQUESTS, "Requests by route, transport and status");
+    describe_counter!(CONNECTIONS_REFUSED, "Connections refused before a request, by reason");
     describe_counter!(KYBER_KEYS, "Kyber keys handed out, by source");
+    describe_counter!(
+        LAST_RESORT_BUNDLES,
+        "Bundles of prekeys that lacked a one-time key, by reason"
+    );
+    describe_counter!(NOTICES, "Notices for devices that may be connected, by what they say");
+    describe_counter!(
+        SPENT_KEYS_UPLOADED,
+        "One-time keys in uploads under an id that was handed out, by whether it was the same key"
+    );
+    describe_gauge!(RESTORE_EPOCH, "How often this database was put back");
     describe_counter!(HINTS_DROPPED, "Hints to other nodes that were dropped");
     describe_counter!(
         HINTS_REFUSED,
@@ -40,6 +51,9 @@ pub fn describe() {
         ATTACHMENT_BYTES,
         "Bytes of attachments that came and went, by direction"
     );
+    describe_counter!(LIMIT_REFUSED, "Requests refused by a rate limit, by limit");
+    describe_counter!(CODES, "Verification codes handed to a carrier, by outcome");
+    describe_counter!(TOKENS, "Sessions with tokens, by what became of them");
     describe_counter!(EXPIRED, "Rows dropped because their time had come, by kind");
 }
 
@@ -55,6 +69,11 @@ pub fn committed(envelopes: usize, acknowledgements: usize, took: Duration) {
 /// A transaction of the queue failed.
 pub fn commit_failed() {
     counter!(COMMIT_FAILURES).increment(1);
+}
+
+/// A rate limit refused a request. `limit` is a name of `limits::DECLARED`.
+pub fn limit_refused(limit: &'static str) {
+    counter!(LIMIT_REFUSED, "limit" => limit).increment(1);
 }
 
 /// How a send ended.
@@ -89,9 +108,34 @@ pub fn request(route: &str, transport: &'static str, status: u16) {
         .increment(1);
 }
 
+/// A connection was refused: `network` has too many, or a `proxy` did not begin it as it must.
+pub fn connection_refused(reason: &'static str) {
+    counter!(CONNECTIONS_REFUSED, "reason" => reason).increment(1);
+}
+
 /// A Kyber key was handed out: `one_time` or `last_resort`.
 pub fn kyber_key_taken(source: &'static str) {
     counter!(KYBER_KEYS, "source" => source).increment(1);
+}
+
+/// A bundle lacked a one-time key: `stock`, `reserve`, `requester`, `target`, `blocked` or `uncounted`.
+pub fn last_resort_bundle(why: &'static str) {
+    counter!(LAST_RESORT_BUNDLES, "why" => why).increment(1);
+}
+
+/// A device was to be told something, if it is connected: `prekeys_low` or `session_revoked`.
+pub fn notice(code: &'static str) {
+    counter!(NOTICES, "code" => code).increment(1);
+}
+
+/// An upload named ids of one-time keys that were handed out: with the `same` keys, or with `other` ones.
+pub fn spent_keys_uploaded(key: &'static str, count: u32) {
+    counter!(SPENT_KEYS_UPLOADED, "key" => key).increment(u64::from(count));
+}
+
+/// How often the database was put back, as it says itself.
+pub fn restore_epoch(epoch: u64) {
+    gauge!(RESTORE_EPOCH).set(f64::from(u32::try_from(epoch).unwrap_or(u32::MAX)));
 }
 
 /// Hints could not be sent.
@@ -134,6 +178,17 @@ pub fn attachment_bytes(direction: &'static str, count: usize) {
     counter!(ATTACHMENT_BYTES, "direction" => direction).increment(count as u64);
 }
 
+/// A verification code was handed to its carrier, or not: `sent`, `rejected`, `unavailable` or `busy`.
+pub fn code_sent(carrier: &'static str, outcome: &'static str) {
+    counter!(CODES, "carrier" => carrier, "outcome" => outcome).increment(1);
+}
+
+/// A session with tokens was opened (`issued`), `refreshed`, `revoked` by its owner, or ended because a used refresh token
+/// was shown (`reused`).
+pub fn token(event: &'static str) {
+    counter!(TOKENS, "event" => event).increment(1);
+}
+
 /// Rows were dropped because their time had come.
 pub fn expired(kind: &'static str, count: u64) {
     counter!(EXPIRED, "kind" => kind).increment(count);
@@ -163,7 +218,12 @@ const UNOPENED: &str = "blind_relay_unopened_total";
 const SOCKETS: &str = "blind_relay_sockets";
 const SOCKETS_CLOSED: &str = "blind_relay_sockets_closed_total";
 const REQUESTS: &str = "blind_relay_requests_total";
+const CONNECTIONS_REFUSED: &str = "blind_relay_connections_refused_total";
 const KYBER_KEYS: &str = "blind_relay_kyber_keys_total";
+const LAST_RESORT_BUNDLES: &str = "blind_relay_last_resort_bundles_total";
+const NOTICES: &str = "blind_relay_notices_total";
+const SPENT_KEYS_UPLOADED: &str = "blind_relay_spent_keys_uploaded_total";
+const RESTORE_EPOCH: &str = "blind_relay_restore_epoch";
 const HINTS_DROPPED: &str = "blind_relay_hints_dropped_total";
 const HINTS_REFUSED: &str = "blind_relay_hints_refused_total";
 const BUS_LISTENING: &str = "blind_relay_bus_listening";
@@ -172,4 +232,7 @@ const WAKEUPS: &str = "blind_relay_wakeups_total";
 const SPAM_REPORTS: &str = "blind_relay_spam_reports_total";
 const ATTACHMENT_PARTS: &str = "blind_relay_attachment_parts_total";
 const ATTACHMENT_BYTES: &str = "blind_relay_attachment_bytes_total";
+const LIMIT_REFUSED: &str = "blind_relay_limit_refused_total";
+const CODES: &str = "blind_relay_codes_total";
+const TOKENS: &str = "blind_relay_tokens_total";
 const EXPIRED: &str = "blind_relay_expired_total";

@@ -9,13 +9,16 @@
 //! | 5 online | mailbox i64, length u32, envelope |
 //! | 6 provisioning message | address 16 bytes, request u64, length u32, message |
 //! | 7 provisioning taken | request u64 |
+//! | 8 keys low | mailbox i64, identity u8 (0 ACI, 1 PNI), left EC u32, left Kyber u32 |
+//! | 9 session revoked | mailbox i64 |
+//! | 10 session over | session 16 bytes |
 //!
 //! A reader stops at the first kind it does not know: nodes of two versions may run side by side during an upgrade.
 
 use bytes::{Buf, BufMut, Bytes};
 use uuid::Uuid;
 
-use crate::domain::{Aci, MailboxId, ProvisioningAddress, Seq, Timestamp};
+use crate::domain::{Aci, IdentityKind, KeyCount, MailboxId, Notice, ProvisioningAddress, Seq, Timestamp, TokenSessionId};
 
 use super::{ConnectionId, Hint};
 
@@ -40,6 +43,10 @@ pub(super) fn encode(hint: &Hint, out: &mut Vec<u8>) {
         Hint::Changed(aci) => {
             out.put_u8(CHANGED);
             out.put_slice(aci.as_bytes());
+        }
+        Hint::SessionOver(id) => {
+            out.put_u8(SESSION_OVER);
+            out.put_slice(&id.0);
         }
         Hint::Online(mailbox, envelope) => {
             let Ok(length) = u32::try_from(envelope.len()) else {
@@ -67,6 +74,20 @@ pub(super) fn encode(hint: &Hint, out: &mut Vec<u8>) {
         Hint::ProvisioningTaken { request } => {
             out.put_u8(PROVISIONING_TAKEN);
             out.put_u64(*request);
+        }
+        Hint::Notice(mailbox, Notice::PreKeysLow { kind, left }) => {
+            out.put_u8(KEYS_LOW);
+            out.put_i64(mailbox.0);
+            out.put_u8(match kind {
+                IdentityKind::Aci => 0,
+                IdentityKind::Pni => 1,
+            });
+            out.put_u32(left.ec);
+            out.put_u32(left.kyber);
+        }
+        Hint::Notice(mailbox, Notice::SessionRevoked) => {
+            out.put_u8(SESSION_REVOKED);
+            out.put_i64(mailbox.0);
         }
         Hint::Missed => {}
     }
@@ -102,6 +123,7 @@ fn decode_one(rest: &mut &[u8]) -> Option<Hint> {
             let aci = Uuid::from_bytes(sixteen(rest)?);
             Some(Hint::Changed(Aci::new(aci)))
         }
+        SESSION_OVER => Some(Hint::SessionOver(TokenSessionId(sixteen(rest)?))),
         ONLINE => Some(Hint::Online(mailbox(rest)?, bytes(rest)?)),
         PROVISIONING_MESSAGE => Some(Hint::ProvisioningMessage {
             address: Box::new(ProvisioningAddress(sixteen(rest)?)),
@@ -111,6 +133,20 @@ fn decode_one(rest: &mut &[u8]) -> Option<Hint> {
         PROVISIONING_TAKEN => Some(Hint::ProvisioningTaken {
             request: rest.try_get_u64().ok()?,
         }),
+        KEYS_LOW => {
+            let mailbox = mailbox(rest)?;
+            let kind = match rest.try_get_u8().ok()? {
+                0 => IdentityKind::Aci,
+                1 => IdentityKind::Pni,
+                _ => return None,
+            };
+            let left = KeyCount {
+                ec: rest.try_get_u32().ok()?,
+                kyber: rest.try_get_u32().ok()?,
+            };
+            Some(Hint::Notice(mailbox, Notice::PreKeysLow { kind, left }))
+        }
+        SESSION_REVOKED => Some(Hint::Notice(mailbox(rest)?, Notice::SessionRevoked)),
         _ => None,
     }
 }
@@ -140,6 +176,9 @@ const CHANGED: u8 = 4;
 const ONLINE: u8 = 5;
 const PROVISIONING_MESSAGE: u8 = 6;
 const PROVISIONING_TAKEN: u8 = 7;
+const KEYS_LOW: u8 = 8;
+const SESSION_REVOKED: u8 = 9;
+const SESSION_OVER: u8 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -157,6 +196,7 @@ mod tests {
             ),
             Hint::Gone(MailboxId(4)),
             Hint::Changed(Aci::new(Uuid::from_bytes([5; 16]))),
+            Hint::SessionOver(TokenSessionId([11; 16])),
             Hint::Online(MailboxId(6), Bytes::from(vec![7; 300])),
             Hint::ProvisioningMessage {
                 address: Box::new(ProvisioningAddress([8; 16])),
@@ -164,6 +204,14 @@ mod tests {
                 message: Bytes::from(vec![9; 300]),
             },
             Hint::ProvisioningTaken { request: 10 },
+            Hint::Notice(
+                MailboxId(11),
+                Notice::PreKeysLow {
+                    kind: IdentityKind::Pni,
+                    left: KeyCount { ec: 12, kyber: 0 },
+                },
+            ),
+            Hint::Notice(MailboxId(-12), Notice::SessionRevoked),
         ]
     }
 

@@ -1,8 +1,9 @@
 //! "This device has something": hints from node to node.
 //!
 //! A hint may be lost, doubled or late, and costs only time then: what it hints at is in storage, and every node looks
-//! there by itself on a tick. Two kinds carry what is nowhere else: an online-only envelope, which may be lost by its
-//! nature, and the message to a device that is being linked, whose sender is told whether it was taken. Hints leave a node only sealed.
+//! there by itself on a tick. Three kinds carry what is nowhere else: an online-only envelope and a notice, which may be lost
+//! by their nature, and the message to a device that is being linked, whose sender is told whether it was taken. Hints leave
+//! a node only sealed.
 
 mod codec;
 mod local;
@@ -10,7 +11,7 @@ mod redis;
 
 use bytes::Bytes;
 
-use crate::domain::{Aci, MailboxId, ProvisioningAddress, Seq, Timestamp};
+use crate::domain::{Aci, MailboxId, Notice, ProvisioningAddress, Seq, Timestamp, TokenSessionId};
 
 pub use codec::decode;
 pub use local::SingleNode;
@@ -37,8 +38,12 @@ pub enum Hint {
     Gone(MailboxId),
     /// An account was changed: what is remembered of it is old.
     Changed(Aci),
+    /// A session with tokens is over: its sockets have lost their right.
+    SessionOver(TokenSessionId),
     /// An online-only envelope for whoever has this device's connection.
     Online(MailboxId, Bytes),
+    /// What the server has to tell whoever has this device's connection.
+    Notice(MailboxId, Notice),
     /// A message for whoever has the socket of this address.
     ProvisioningMessage {
         /// Of the device that is to be linked. On the heap: what is freed there is wiped, and places in a queue are not.
@@ -64,7 +69,9 @@ impl std::fmt::Debug for Hint {
             Self::Connected(..) => "Connected",
             Self::Gone(_) => "Gone",
             Self::Changed(_) => "Changed",
+            Self::SessionOver(_) => "SessionOver",
             Self::Online(..) => "Online",
+            Self::Notice(..) => "Notice",
             Self::ProvisioningMessage { .. } => "ProvisioningMessage",
             Self::ProvisioningTaken { .. } => "ProvisioningTaken",
             Self::Missed => "Missed",

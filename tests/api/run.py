@@ -69,6 +69,7 @@ def start(server, place):
         "ADMIN_LISTEN": "127.0.0.1:0",
         "REGISTRATION": "open",
         "DATA_DIR": f"{place}/data",
+        "RATE_LIMITS": "off",
     }
     environment |= {f"BLIND_RELAY_{name}": value for name, value in settings.items()}
     running = subprocess.Popen(

@@ -1,7 +1,9 @@
 //! Every route against everyone who is not supposed to use it (T58), and what one device can reach of another.
 
 mod cases;
+mod claims;
 mod form;
+mod injection;
 mod matrix;
 
 use blind_relay::http::routes::ROUTES;

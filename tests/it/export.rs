@@ -34,6 +34,7 @@ const HELD: &[&str] = &[
     "envelopes.sealed",
     "link_offers.sealed_number",
     "mailboxes.interim_key",
+    "verification_sessions.code_hash",
     "verification_sessions.sealed_number",
 ];
 
@@ -177,7 +178,7 @@ async fn an_export_of_a_new_account_has_every_table(backend: Backend) {
         .await
         .0
         .into_keys()
-        .filter(|table| table != "settings")
+        .filter(|table| !["admin_log", "invites", "settings", "token_keys"].contains(&table.as_str()))
         .collect();
     let tables: BTreeSet<_> = told["tables"].as_object().unwrap().keys().cloned().collect();
     assert_eq!(tables, live);

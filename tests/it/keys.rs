@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use crate::support::http::try_ask;
 use crate::support::keys::{base64, digest, ec_key, kyber, kyber_key, one_time, one_time_keys, signed, signed_ec};
 use crate::support::person::people;
-use crate::support::server::{postgres_url, spawn_pair};
-use crate::support::{Answer, Backend, Person, Server, ask, on_each_backend, random, setting};
+use crate::support::{Answer, Backend, Person, Server, ask, on_each_backend, random};
 
 on_each_backend! {
     keys_are_counted_handed_out_once_and_replaced
@@ -327,77 +326,6 @@ async fn t45_b9_strangers_learn_nothing_from_a_refusal() {
     ask(both).await.expect(400);
     // One's own devices are in the answer as well; clients leave themselves out.
     fetch(&server, &bob, &format!("{}/*", bob.aci)).await.expect(200);
-}
-
-#[tokio::test]
-async fn t14_fetches_of_one_target_are_limited_for_each_caller() {
-    let server = Server::spawn_with(Backend::Sqlite, &[("KEYS__BUNDLE_FETCHES_PER_HOUR", "2")]).await;
-    let (alice, bob, carol) = (
-        Person::register(&server).await,
-        Person::register(&server).await,
-        Person::register(&server).await,
-    );
-    bob.upload_keys(&server, 1, 10).await;
-    let path = format!("{}/1", bob.aci);
-    for _ in 0..2 {
-        fetch(&server, &alice, &path).await.expect(200);
-    }
-    let refused = fetch(&server, &alice, &path).await.expect(429);
-    assert!((1..=1800).contains(&refused.header("retry-after").unwrap().parse::<u32>().unwrap()));
-    fetch(&server, &alice, &format!("PNI:{}/1", bob.pni)).await.expect(429);
-    assert_eq!(count(&server, &bob, "").await, (8, 8));
-    fetch(&server, &carol, &path).await.expect(200);
-    fetch(&server, &alice, &format!("{}/1", carol.aci)).await.expect(200);
-    // T16: strangers with the access key share one budget.
-    let stranger = async || {
-        let request = server.request("GET", &format!("/v2/keys/{path}"));
-        ask(request.header("unidentified-access-key", bob.access_key_header())).await
-    };
-    for status in [200, 200, 429] {
-        stranger().await.expect(status);
-    }
-    assert_eq!(count(&server, &bob, "").await, (5, 5));
-}
-
-#[tokio::test]
-async fn t17_two_hundred_claims_of_one_hundred_keys_on_one_node() {
-    let server = Server::spawn(Backend::Sqlite).await;
-    two_hundred_claims(&[&server]).await;
-}
-
-#[tokio::test]
-async fn t17_two_hundred_claims_of_one_hundred_keys_on_two_nodes_postgres() {
-    let (Some(_), Some(redis)) = (postgres_url(), setting("BLIND_RELAY_TEST_REDIS_URL")) else {
-        return;
-    };
-    let (one, two) = spawn_pair(&redis, &[]).await;
-    two_hundred_claims(&[&one, &two]).await;
-}
-
-async fn two_hundred_claims(nodes: &[&Server]) {
-    let (bob, callers) = (Person::register(nodes[0]).await, people(nodes[0], 20).await);
-    bob.upload_keys(nodes[0], 1, 100).await;
-    let path = format!("{}/1", bob.aci);
-    let claims = callers
-        .iter()
-        .enumerate()
-        .flat_map(|(n, caller)| (0..10).map(move |m| (nodes[(n + m) % nodes.len()], caller)));
-    let answers = join_all(claims.map(|(node, caller)| fetch(node, caller, &path))).await;
-    let (mut ec, mut kyber, mut without, mut last_resort) = (BTreeSet::new(), BTreeSet::new(), 0, 0);
-    for answer in answers {
-        let device = &answer.expect(200).json()["devices"][0];
-        match device.get("preKey") {
-            Some(key) => assert!(ec.insert(key["keyId"].as_u64().unwrap()), "handed out twice: {key}"),
-            None => without += 1,
-        }
-        if device["pqPreKey"]["publicKey"] == bob.aci_last_resort["publicKey"] {
-            last_resort += 1;
-        } else {
-            let key = &device["pqPreKey"];
-            assert!(kyber.insert(key["keyId"].as_u64().unwrap()), "handed out twice: {key}");
-        }
-    }
-    assert_eq!((ec.len(), kyber.len(), without, last_resort), (100, 100, 100, 100));
 }
 
 async fn t18_no_key_is_served_twice_across_a_crash(backend: Backend) {

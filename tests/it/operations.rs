@@ -48,10 +48,10 @@ fn an_interrupt_ends_with_zero_as_well() {
 #[test]
 fn a_configuration_that_cannot_be_used_exits_with_two_and_names_the_remedy() {
     let dir = tempfile::tempdir().unwrap();
-    let output = finished(command(dir.path()).args(["--listen", "0.0.0.0:0"]));
+    let output = finished(command(dir.path()).args(["--registration", "otp"]));
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        text(&output.stderr).contains("give --registration open"),
+        text(&output.stderr).contains("say who in codes.sms or codes.email"),
         "{}",
         text(&output.stderr)
     );

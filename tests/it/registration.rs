@@ -165,8 +165,14 @@ async fn t01_wrong_codes_are_answers_and_are_counted() {
             (&json!(false), &json!(left > 0))
         );
     }
-    let answer = try_code("123456").await.expect(409).json();
-    assert_eq!((&answer["verified"], &answer["id"]), (&json!(false), &json!(session)));
+    for _ in 0..2 {
+        let answer = try_code("123456").await.expect(429);
+        let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=600).contains(&wait), "{wait} seconds");
+        let answer = answer.json();
+        assert_eq!(answer["code"], "otp_locked");
+        assert_eq!((&answer["verified"], &answer["id"]), (&json!(false), &json!(session)));
+    }
     ask(person.registering(&server).json(&person.registration(&session)))
         .await
         .expect(401);

@@ -46,15 +46,15 @@ async fn t09_credentials_in_the_query_are_none() {
     let server = Server::spawn(Backend::Sqlite).await;
     let alice = Person::register(&server).await;
     let query = format!("?login={}&password={}", alice.aci, alice.password);
-    ask(server.request("GET", &format!("/v1/accounts/whoami{query}")))
-        .await
-        .expect(401);
-    let (mut stream, head) = upgrade(&server, &format!("/v1/websocket/{query}"), "").await;
-    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
-    // An anonymous socket is told nothing about a queue: the first thing that comes is the end.
-    stream.write_all(&frame(0x8, &1000_u16.to_be_bytes())).await.unwrap();
-    let (opcode, _) = read_frame(&mut stream).await.unwrap();
-    assert_eq!(opcode, 0x8);
+    // Not even beside others that are right.
+    for request in [
+        server.request("GET", &format!("/v1/accounts/whoami{query}")),
+        alice.request(&server, "GET", &format!("/v1/accounts/whoami{query}")),
+    ] {
+        assert_eq!(ask(request).await.expect(400).code(), "secret_in_query");
+    }
+    let (_, head) = upgrade(&server, &format!("/v1/websocket/{query}"), "").await;
+    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
 }
 
 #[tokio::test]

@@ -47,7 +47,8 @@ fn patient() -> ConnectionLimits {
 async fn start(router: Router, limits: ConnectionLimits, slots: usize, tls: Option<TlsAcceptor>) -> Running {
     let slots = Arc::new(Semaphore::new(slots));
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listener = Listener::bind(loopback, tls, limits, Arc::clone(&slots)).await.unwrap();
+    let door = Door::open(Arc::clone(&slots));
+    let listener = Listener::bind(loopback, tls, limits, door).await.unwrap();
     let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
     Running {
         address: listener.local_addr().unwrap(),
@@ -183,7 +184,8 @@ async fn a_quiet_listener_takes_no_slot_from_a_busy_one() {
     let mut addresses = Vec::new();
     for _ in 0..2 {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listener = Listener::bind(any, None, patient(), Arc::clone(&slots)).await.unwrap();
+        let door = Door::open(Arc::clone(&slots));
+        let listener = Listener::bind(any, None, patient(), door).await.unwrap();
         addresses.push(listener.local_addr().unwrap());
         tokio::spawn(listener.serve(hello(), CancellationToken::new(), TaskTracker::new()));
     }

@@ -110,14 +110,18 @@ impl Describing<'_> {
     }
 
     fn by_access(self, access: Access) -> Self {
+        let limited = self.refuses(429, &["rate_limited"]).refuses(400, &["secret_in_query"]);
         match access {
-            Access::Anyone => self,
-            Access::Anonymous => self.refuses(400, &["anonymous_only"]),
-            Access::Number | Access::LinkToken | Access::Device | Access::Primary => {
-                self.refuses(401, &["unauthorized"])
+            Access::Anyone => limited,
+            Access::Anonymous => limited.refuses(400, &["anonymous_only"]),
+            Access::Number | Access::LinkToken | Access::RefreshToken | Access::Device | Access::Primary => {
+                limited.refuses(401, &["unauthorized"])
             }
-            Access::UploadForm => self.refuses(403, &["upload_form"]),
-            Access::DeviceOrAccessKey | Access::AccessKeys => self
+            Access::Password => limited
+                .refuses(401, &["unauthorized"])
+                .refuses(403, &["password_needed"]),
+            Access::UploadForm => limited.refuses(403, &["upload_form"]),
+            Access::DeviceOrAccessKey | Access::AccessKeys => limited
                 .refuses(401, &["unauthorized"])
                 .refuses(400, &["two_authorizations"]),
         }

@@ -4,10 +4,14 @@ use serde_json::json;
 
 use super::build::Api;
 use crate::http::wire::calling::{RelaysOut, RemoteConfigOut, TimeOut};
+use crate::http::wire::limits::LimitsOut;
 
 pub(super) fn describe(api: &mut Api) {
     api.route("get", "/v1/time", "What time is it?")
         .answers::<TimeOut>(200, "The server's time");
+
+    api.route("get", "/v1/limits", "How often may anyone do what?")
+        .answers::<LimitsOut>(200, "The limits in force, and those of each route");
 
     api.route("get", "/v2/config", "Values that the operator gives to all clients")
         .header::<String>("If-None-Match", false, "The tag of the values that are known")

@@ -55,7 +55,7 @@ pub(super) fn describe(api: &mut Api) {
         "The old one is not accepted any more, and connections opened with it end",
     )
     .refuses(422, &["password"])
-    .refuses(429, &["password_changes"]);
+    .refuses(429, &["rate_limited"]);
 
     api.route("delete", "/v1/devices/{id}", "Removes a device, its keys and its queue")
         .path::<DeviceIdText>("id", "Which")

@@ -2,7 +2,7 @@
 
 use super::build::Api;
 use crate::http::keys::IdentityQuery;
-use crate::http::wire::forms::{DeviceSelectorText, ServiceIdText};
+use crate::http::wire::forms::{DeviceSelectorText, IdempotencyKeyText, ServiceIdText};
 use crate::http::wire::keys::{BundlesOut, KeyCheckIn, KeyCountOut, KeyUploadIn};
 
 pub(super) fn describe(api: &mut Api) {
@@ -15,6 +15,7 @@ pub(super) fn describe(api: &mut Api) {
         .query::<IdentityQuery>()
         .takes::<KeyUploadIn>()
         .done(204, "Published")
+        .refuses(409, &["key_id_spent"])
         .refuses(
             422,
             &[
@@ -40,7 +41,12 @@ pub(super) fn describe(api: &mut Api) {
     )
     .path::<ServiceIdText>("target", "Whose")
     .path::<DeviceSelectorText>("device", "Of which device")
+    .header::<IdempotencyKeyText>(
+        "Idempotency-Key",
+        false,
+        "A name for this claim: who asks again under it is given the same bundles again",
+    )
     .answers::<BundlesOut<'_>>(200, "One bundle per device")
-    .refuses(422, &["device_id"])
-    .refuses(429, &["key_fetch_limit"]);
+    .refuses(400, &["idempotency_key"])
+    .refuses(422, &["device_id"]);
 }

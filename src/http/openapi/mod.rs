@@ -6,6 +6,7 @@
 mod account_data;
 mod accounts;
 mod attachments;
+mod blocks;
 mod build;
 mod calling;
 mod devices;
@@ -15,6 +16,7 @@ mod operation;
 mod profiles;
 mod registration;
 mod service;
+mod tokens;
 mod usernames;
 
 use std::sync::LazyLock;
@@ -40,7 +42,9 @@ fn document() -> Value {
     service::describe(api.resource("service"));
     registration::describe(api.resource("registration"));
     accounts::describe(api.resource("accounts"));
+    blocks::describe(api.resource("accounts"));
     devices::describe(api.resource("devices"));
+    tokens::describe(api.resource("sessions"));
     usernames::describe(api.resource("user names"));
     account_data::describe(api.resource("account data"));
     keys::describe(api.resource("keys"));
@@ -75,6 +79,12 @@ fn document() -> Value {
                     "type": "http",
                     "scheme": "basic",
                     "description": "The user is not looked at; the password becomes the new device's.",
+                },
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "An access token of a session of the device.",
                 },
                 "uploadForm": {
                     "type": "http",

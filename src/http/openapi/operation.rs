@@ -54,6 +54,7 @@ impl Operation {
         if let Some(route) = self.route {
             value["x-max-body-bytes"] = route.max_body.into();
             value["x-access"] = format!("{:?}", route.access).into();
+            value["x-limits"] = json!({ "strangers": route.strangers.name(), "devices": route.devices.name() });
             value["x-service"] = format!("{:?}", route.service).into();
         }
         value
@@ -114,8 +115,11 @@ fn security(access: Access) -> Value {
         Access::Anyone | Access::Anonymous => json!([]),
         Access::Number => json!([{ "number": [] }]),
         Access::LinkToken => json!([{ "newDevice": [] }]),
-        Access::Device | Access::Primary => json!([{ "device": [] }]),
-        Access::DeviceOrAccessKey => json!([{ "device": [] }, { "accessKey": [] }]),
+        Access::Device | Access::Primary => json!([{ "device": [] }, { "token": [] }]),
+        Access::Password => json!([{ "device": [] }]),
+        // Its proof is in the body.
+        Access::RefreshToken => json!([]),
+        Access::DeviceOrAccessKey => json!([{ "device": [] }, { "token": [] }, { "accessKey": [] }]),
         Access::UploadForm => json!([{ "uploadForm": [] }]),
         Access::AccessKeys => json!([{ "accessKey": [] }]),
     }

@@ -4,17 +4,21 @@ use super::build::Api;
 use crate::http::wire::account::AccountOut;
 use crate::http::wire::devices::LockedOut;
 use crate::http::wire::forms::SessionIdText;
-use crate::http::wire::registration::{CodeIn, CodeRequestIn, RegistrationIn, SessionIn, SessionOut, SessionUpdateIn};
+use crate::http::wire::registration::{
+    CodeIn, CodeRequestIn, NotDeliveredOut, RegistrationIn, SessionIn, SessionOut, SessionUpdateIn,
+};
 
 pub(super) fn describe(api: &mut Api) {
     api.route(
         "post",
         "/v1/verification/session",
-        "Opens a verification session for a number",
+        "Opens a verification session for a number or an e-mail address",
     )
     .takes::<SessionIn>()
     .answers::<SessionOut>(200, "The session")
-    .refuses(400, &["number", "registration_closed"]);
+    .refuses(400, &["email", "number"])
+    .refuses(403, &["registration_closed"])
+    .refuses(422, &["contact"]);
 
     api.route("get", "/v1/verification/session/{id}", "Shows a verification session")
         .path::<SessionIdText>("id", SESSION)
@@ -24,19 +28,25 @@ pub(super) fn describe(api: &mut Api) {
     api.route(
         "patch",
         "/v1/verification/session/{id}",
-        "Answers challenges, of which there are none",
+        "Answers a challenge: proof of work",
     )
     .path::<SessionIdText>("id", SESSION)
     .takes::<SessionUpdateIn>()
     .answers::<SessionOut>(200, "The session")
+    .answers::<SessionOut>(403, "The answer is wrong")
     .refuses(400, &["session_id"]);
 
     api.route("post", "/v1/verification/session/{id}/code", "Asks for a code")
         .path::<SessionIdText>("id", SESSION)
         .takes::<CodeRequestIn>()
         .answers::<SessionOut>(200, "The session; a code is on its way")
-        .answers::<SessionOut>(409, "The session is verified, or its tries are used up")
+        .answers::<SessionOut>(
+            409,
+            "The session is verified, its tries are used up, or its challenge is not answered",
+        )
         .answers::<SessionOut>(418, "Codes are not sent this way")
+        .answers::<SessionOut>(429, "Too soon; the header Retry-After says when")
+        .answers::<NotDeliveredOut>(440, "Whoever sends codes did not send this one")
         .refuses(400, &["session_id"])
         .refuses(422, &["transport"]);
 
@@ -44,7 +54,11 @@ pub(super) fn describe(api: &mut Api) {
         .path::<SessionIdText>("id", SESSION)
         .takes::<CodeIn>()
         .answers::<SessionOut>(200, "The session, verified or not")
-        .answers::<SessionOut>(409, "The session was verified before, or its tries are used up")
+        .answers::<SessionOut>(
+            409,
+            "The session was verified before, no code was sent, or its challenge is not answered",
+        )
+        .answers::<SessionOut>(429, "The session's tries are used up; begin another one")
         .refuses(400, &["session_id"]);
 
     api.route("post", "/v1/registration", "Makes an account of a verified number")

@@ -49,14 +49,18 @@ fn an_operation_says_what_the_list_of_routes_says() {
         access,
         max_body,
         service,
+        strangers,
+        devices,
     } in ROUTES
     {
         let operation = &document["paths"][path.replace("{*", "{")][method];
         assert_eq!(operation["x-max-body-bytes"], *max_body, "{method} {path}");
         assert_eq!(operation["x-access"], format!("{access:?}"), "{method} {path}");
         assert_eq!(operation["x-service"], format!("{service:?}"), "{method} {path}");
+        assert_eq!(operation["x-limits"]["strangers"], strangers.name(), "{method} {path}");
+        assert_eq!(operation["x-limits"]["devices"], devices.name(), "{method} {path}");
         let open = operation["security"].as_array().unwrap().is_empty();
-        let anyone = matches!(access, Access::Anyone | Access::Anonymous);
+        let anyone = matches!(access, Access::Anyone | Access::Anonymous | Access::RefreshToken);
         assert_eq!(open, anyone, "{method} {path}");
     }
 }

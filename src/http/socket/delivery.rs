@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::auth::Authenticated;
-use crate::domain::{Acknowledgement, Seq};
+use crate::domain::{Acknowledgement, IdentityKind, Notice, Seq};
 use crate::http::envelope::{guid, is_story, random_guid, with_guid};
 use crate::http::state::AppState;
 use crate::relay::bell::{Bell, Dismissal, ONLINE_LIFETIME, ONLINE_MAX, Rung};
@@ -24,7 +25,7 @@ use crate::telemetry::metrics;
 use crate::wakeup::ConnectionId;
 
 use super::end::End;
-use super::frame::push;
+use super::frame::{push, push_json};
 
 /// The queue's end at one socket.
 pub(super) struct Delivery {
@@ -36,6 +37,8 @@ pub(super) struct Delivery {
     pub(super) session: Option<Session>,
     opener: QueueOpener,
     online: VecDeque<(Instant, Bytes)>,
+    /// Of each sort at most one.
+    notices: Vec<Notice>,
     reading: Option<BoxFuture<'static, Read>>,
     /// `reading` was begun and nobody has polled it yet.
     pub(super) read_begun: bool,
@@ -78,6 +81,7 @@ impl Delivery {
             session: None,
             opener: opener.clone(),
             online: VecDeque::new(),
+            notices: Vec::new(),
             reading: Some(reading),
             read_begun: false,
             acknowledged: Vec::new(),
@@ -123,6 +127,7 @@ impl Delivery {
             head,
             look,
             online,
+            notices,
             dismissed,
         }) = self.bell.answer(cx.waker(), Instant::now())
         {
@@ -131,6 +136,10 @@ impl Delivery {
             }
             *moved = true;
             session.arrived(arrived, head, look);
+            for notice in notices {
+                self.notices.retain(|waiting| !notice.replaces(waiting));
+                self.notices.push(notice);
+            }
             let now = Instant::now();
             let room = ONLINE_MAX.saturating_sub(self.online.len());
             self.online
@@ -188,6 +197,11 @@ impl Delivery {
     pub(super) fn next_message(&mut self, node: &AppState) -> Option<Message> {
         let session = self.session.as_mut()?;
         let now = node.clock.now().0;
+        if let Some(notice) = self.notices.pop() {
+            // Never counted as under way: no answer to it means anything.
+            let body = notice_json(notice);
+            return Some(Message::Binary(push_json(session.request_id(), NOTICE_PATH, now, body)));
+        }
         while let Some((since, content)) = self.online.pop_front() {
             if since.elapsed() >= ONLINE_LIFETIME || (!self.stories && is_story(&content)) {
                 continue;
@@ -236,6 +250,21 @@ impl Delivery {
     }
 }
 
+fn notice_json(notice: Notice) -> String {
+    let body = match notice {
+        Notice::PreKeysLow { kind, left } => {
+            let kind = match kind {
+                IdentityKind::Aci => "aci",
+                IdentityKind::Pni => "pni",
+            };
+            json!({ "code": "prekeys_low", "kind": kind, "ec": left.ec, "kyber": left.kyber })
+        }
+        Notice::SessionRevoked => json!({ "code": "session_revoked" }),
+    };
+    body.to_string()
+}
+
+const NOTICE_PATH: &str = "/api/v1/notice";
 const MESSAGE_PATH: &str = "/api/v1/message";
 const QUEUE_EMPTY_PATH: &str = "/api/v1/queue/empty";
 const READ_AGAIN: Duration = Duration::from_secs(1);

@@ -19,11 +19,13 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::domain::Day;
+use crate::http::drain::OpenSocket;
 use crate::http::seen;
 use crate::http::state::AppState;
 use crate::http::transport::Transport;
 use crate::relay::bell::Dismissal;
 use crate::relay::session::Session;
+use crate::storage::Watched;
 use crate::telemetry::metrics;
 
 use super::delivery::Delivery;
@@ -49,6 +51,11 @@ pub(super) struct Driver {
     /// Since when the socket has not taken what there was for it.
     blocked: Option<Instant>,
     look_at_clock: Pin<Box<Sleep>>,
+    /// Its place among the sockets of the node, by which it is told to close.
+    counted: OpenSocket,
+    /// The session on which it rests, if it was opened with a token. When that is over the socket is, too; the token itself
+    /// may be.
+    session: Option<Watched>,
     /// The day that was kept of a device without deliveries, which no presence table knows.
     seen: Day,
 }
@@ -65,8 +72,11 @@ impl Driver {
         socket: WebSocketStream<Transport>,
         tunnel: Tunnel,
         delivery: Option<Delivery>,
+        counted: OpenSocket,
     ) -> Self {
         let seen = node.clock.now().day();
+        let session = tunnel.principal().and_then(|device| device.session);
+        let session = session.map(|session| node.tokens.sessions.watch(session));
         Self {
             node,
             socket,
@@ -79,7 +89,9 @@ impl Driver {
             heard: Instant::now(),
             asked: None,
             blocked: None,
-            look_at_clock: Box::pin(tokio::time::sleep(LOOK_AT_CLOCK)),
+            look_at_clock: Box::pin(tokio::time::sleep(LOOK_UNWATCHED)),
+            counted,
+            session,
             seen,
         }
     }
@@ -92,7 +104,7 @@ impl Driver {
             "anonymous"
         };
         metrics::socket_opened(kind);
-        let stop = self.node.stop.clone();
+        let stop = self.counted.close.clone();
         let mut stopping = pin!(stop.cancelled());
         let end = loop {
             match poll_fn(|cx| self.poll_turn(cx, stopping.as_mut())).await {
@@ -111,6 +123,9 @@ impl Driver {
     fn poll_turn(&mut self, cx: &mut Context<'_>, stopping: Pin<&mut impl Future<Output = ()>>) -> Poll<Turn> {
         if stopping.poll(cx).is_ready() {
             return Poll::Ready(Turn::End(End::Stopping));
+        }
+        if self.session.as_mut().is_some_and(|session| session.poll_over(cx).is_ready()) {
+            return Poll::Ready(Turn::End(End::Dismissed(Dismissal::CredentialsDead)));
         }
         // As long as anything moves, go round again. A socket that is never idle still yields: the runtime's budget makes
         // its reads pend.
@@ -238,7 +253,10 @@ impl Driver {
             return None;
         }
         let now = Instant::now();
-        self.look_at_clock.as_mut().reset(now + LOOK_AT_CLOCK);
+        // A socket with deliveries hears through its bell that its device is gone; others have to ask.
+        let unwatched = self.delivery.is_none() && self.tunnel.principal().is_some();
+        let look = if unwatched { LOOK_UNWATCHED } else { LOOK_AT_CLOCK };
+        self.look_at_clock.as_mut().reset(now + look);
         cx.waker().wake_by_ref();
         let session = self.delivery.as_ref().and_then(|delivery| delivery.session.as_ref());
         let stalled_after = self.node.sockets.session.stalled;
@@ -267,8 +285,6 @@ impl Driver {
             self.asked = Some(now);
             self.outgoing.push_back(Message::Ping(Bytes::new()));
         }
-        // A socket with deliveries hears of it through its bell.
-        let unwatched = self.delivery.is_none() && self.tunnel.principal().is_some();
         unwatched.then_some(Turn::CheckCredentials)
     }
 
@@ -352,6 +368,8 @@ const MAX_REQUESTS: usize = 16;
 /// Bytes of answers that the socket has not taken yet, before no more requests are read.
 const MAX_OUTGOING_BYTES: usize = 1024 * 1024;
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(5);
+/// With the lease of what is remembered of an account, a device that is gone is out within five seconds.
+const LOOK_UNWATCHED: Duration = Duration::from_secs(2);
 /// With envelopes under way: when to ask for a sign of life, and when to stop believing in one. A half-open connection
 /// is found within 45 seconds.
 const ASK_WHEN_AWAITING: Duration = Duration::from_secs(15);

@@ -98,11 +98,24 @@ pub(super) fn answer(id: u64, status: StatusCode, headers: &HeaderMap, body: Byt
 
 /// A request of ours to a client.
 pub(super) fn push(id: u64, path: &str, now_millis: i64, body: Option<Bytes>) -> Bytes {
+    put(id, path, vec![format!("X-Signal-Timestamp:{now_millis}")], body)
+}
+
+/// The same, with JSON.
+pub(super) fn push_json(id: u64, path: &str, now_millis: i64, json: String) -> Bytes {
+    let headers = vec![
+        format!("X-Signal-Timestamp:{now_millis}"),
+        "Content-Type:application/json".to_owned(),
+    ];
+    put(id, path, headers, Some(json.into()))
+}
+
+fn put(id: u64, path: &str, headers: Vec<String>, body: Option<Bytes>) -> Bytes {
     let request = WebSocketRequestMessage {
         verb: Some("PUT".to_owned()),
         path: Some(path.to_owned()),
         body,
-        headers: vec![format!("X-Signal-Timestamp:{now_millis}")],
+        headers,
         id: Some(id),
     };
     encode(&WebSocketMessage {

@@ -17,14 +17,18 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use crate::auth::{Authenticated, BasicCredentials, BasicUser};
+use crate::limits::Limit;
+use crate::auth::{Authenticated, BasicUser, Credentials};
 
+use super::drain::OpenSocket;
 use super::error::ApiError;
+use super::network;
 use super::origin;
+use super::rate;
 use super::routes::Router;
 use super::seen;
 use super::state::AppState;
@@ -32,7 +36,7 @@ use crate::relay::drain::QueueOpener;
 use crate::relay::presence::Ticket;
 use delivery::Delivery;
 use driver::Driver;
-use tunnel::Tunnel;
+use tunnel::{Reached, Tunnel};
 use upgrade::{Accepted, Upgrade, accept};
 
 /// Who opened a socket.
@@ -50,15 +54,20 @@ pub(super) async fn upgrade(
     State((node, router)): State<(AppState, Router)>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
+    origin::refuse_foreign(&node, request.uri(), request.headers(), request.extensions())?;
+    let counted = node.drain.enter()?;
     let ticket = node.relay.ticket();
-    let principal = principal(&node, request.headers()).await?;
+    let principal = principal(&node, request.headers(), request.extensions()).await?;
     let Accepted { answer, upgrade, place } = accept(&mut request)?;
     let wishes = Wishes::from_headers(request.headers());
-    let origin = origin::of(&node, request.uri(), request.headers(), request.extensions());
+    let reached = Reached {
+        origin: origin::of(&node, request.uri(), request.headers(), request.extensions()),
+        network: network::of_request(request.extensions()),
+    };
     let tasks = node.tasks.clone();
     tasks.spawn(async move {
         // Boxed parts, so that a socket that only waits is small.
-        if let Some(driver) = Box::pin(open(node, router, principal, ticket, wishes, origin, upgrade)).await {
+        if let Some(driver) = Box::pin(open(node, router, principal, ticket, wishes, reached, (counted, upgrade))).await {
             driver.run().await;
         }
         drop(place);
@@ -86,24 +95,37 @@ impl Wishes {
     }
 }
 
-async fn principal(node: &AppState, headers: &HeaderMap) -> Result<Principal, ApiError> {
+/// Who asks, counted as whom it is.
+async fn principal(node: &AppState, headers: &HeaderMap, from: &Extensions) -> Result<Principal, ApiError> {
+    let found = prove(node, headers).await;
+    match &found {
+        Ok(Principal::Device(device, _)) => rate::of_device(node, Limit::DeviceUpgrades, device.address).await?,
+        Ok(Principal::Anonymous | Principal::Registering(_)) => rate::of_network(node, Limit::Upgrades, from).await?,
+        Err(_) => {
+            rate::of_network(node, Limit::FailedLogins, from).await?;
+            rate::of_network(node, Limit::Upgrades, from).await?;
+        }
+    }
+    found
+}
+
+async fn prove(node: &AppState, headers: &HeaderMap) -> Result<Principal, ApiError> {
     let Some(header) = headers.get(AUTHORIZATION) else {
         return Ok(Principal::Anonymous);
     };
-    let credentials = BasicCredentials::parse(header.as_bytes()).map_err(|_| REFUSED)?;
-    let address = match credentials.user {
-        BasicUser::Number(_) => return Ok(Principal::Registering(header.clone())),
-        BasicUser::Device(address) => address,
-    };
-    let proven = node.authenticator.authenticate(address, &credentials.password);
-    let device = node
+    let credentials = Credentials::parse(header.as_bytes()).map_err(|_| REFUSED)?;
+    if matches!(&credentials, Credentials::Basic(basic) if matches!(basic.user, BasicUser::Number(_))) {
+        return Ok(Principal::Registering(header.clone()));
+    }
+    let proven = node.authenticator.prove_device(credentials);
+    let proven = node
         .pace
         .answer_if(proven, |proven| !matches!(proven, Ok(Some(_))))
         .await?
         .ok_or(REFUSED)?;
-    seen::by_request(node, &device);
-    let opener = QueueOpener::new(&device.queue_key(&credentials.password));
-    Ok(Principal::Device(Arc::new(device), opener))
+    seen::by_request(node, &proven.device);
+    let opener = QueueOpener::new(&proven.queue_key());
+    Ok(Principal::Device(Arc::new(proven.device), opener))
 }
 
 async fn open(
@@ -112,11 +134,11 @@ async fn open(
     principal: Principal,
     ticket: Ticket,
     wishes: Wishes,
-    origin: Option<Arc<str>>,
-    upgrade: Upgrade,
+    reached: Reached,
+    (counted, upgrade): (OpenSocket, Upgrade),
 ) -> Option<Driver> {
     let config = websocket_config(node.sockets.max_message);
-    let socket = upgrade.open(config, &node.stop).await?;
+    let socket = upgrade.open(config, &counted.close).await?;
     let (device, opener, inherited) = match principal {
         Principal::Anonymous => (None, None, None),
         Principal::Registering(header) => (None, None, Some(header)),
@@ -128,8 +150,8 @@ async fn open(
         }
         _ => None,
     };
-    let tunnel = Tunnel::new(router, device, opener, inherited, origin);
-    Some(Driver::new(node, socket, tunnel, delivery))
+    let tunnel = Tunnel::new(router, device, opener, inherited, reached);
+    Some(Driver::new(node, socket, tunnel, delivery, counted))
 }
 
 /// For sockets whose clients send messages up to `max_message` bytes.

@@ -17,18 +17,23 @@ use prost::Message as _;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_util::sync::CancellationToken;
 
 use crate::http::error::ApiError;
+use crate::http::network;
+use crate::http::origin;
+use crate::http::rate;
 use crate::http::routes::Router;
 use crate::http::state::AppState;
 use crate::http::transport::Transport;
 use crate::http::wire::provisioning::address_text;
+use crate::limits::Limit;
 use crate::provisioning::{Offer, Receipt, Waiting};
 use crate::telemetry::metrics;
 
 use super::end::End;
 use super::frame::{Frame, parse_frame, push};
-use super::tunnel::Tunnel;
+use super::tunnel::{Reached, Tunnel};
 use super::upgrade::{Accepted, accept};
 use super::websocket_config;
 
@@ -37,19 +42,26 @@ pub(in crate::http) async fn open(
     State((node, router)): State<(AppState, Router)>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
+    origin::refuse_foreign(&node, request.uri(), request.headers(), request.extensions())?;
+    let counted = node.drain.enter()?;
+    rate::of_network(&node, Limit::Upgrades, request.extensions()).await?;
     let Accepted { answer, upgrade, place } = accept(&mut request)?;
     let waiting = node.provisioning.wait().ok_or(FULL)?;
+    let reached = Reached {
+        origin: None,
+        network: network::of_request(request.extensions()),
+    };
     let tasks = node.tasks.clone();
     tasks.spawn(async move {
-        if let Some(socket) = upgrade.open(websocket_config(MAX_MESSAGE), &node.stop).await {
+        if let Some(socket) = upgrade.open(websocket_config(MAX_MESSAGE), &counted.close).await {
             let conversation = Conversation {
                 node,
                 socket,
-                tunnel: Tunnel::new(router, None, None, None, None),
+                tunnel: Tunnel::new(router, None, None, None, reached),
                 heard: Instant::now(),
                 handed_over: None,
             };
-            Box::pin(conversation.run(waiting)).await;
+            Box::pin(conversation.run(waiting, &counted.close)).await;
         }
         drop(place);
     });
@@ -79,12 +91,12 @@ struct HandedOver {
 }
 
 impl Conversation {
-    async fn run(mut self, waiting: Waiting) {
+    async fn run(mut self, waiting: Waiting, close: &CancellationToken) {
         metrics::socket_opened(KIND);
         let node = self.node.clone();
         let lifetime = node.sockets.provisioning_lifetime;
         let end = tokio::select! {
-            () = node.stop.cancelled() => End::Stopping,
+            () = close.cancelled() => End::Stopping,
             end = timeout(lifetime, self.converse(waiting)) => end.unwrap_or(End::TimedOut),
         };
         let _ = timeout(GOODBYE, self.say_goodbye(end)).await;

@@ -14,6 +14,7 @@ use tower::ServiceExt;
 use crate::auth::Authenticated;
 use crate::http::error::ApiError;
 use crate::http::extract::Tunnelled;
+use crate::http::network::Network;
 use crate::http::routes::Router;
 use crate::relay::drain::QueueOpener;
 
@@ -28,7 +29,16 @@ pub(super) struct Tunnel {
     /// Credentials of the upgrade that requests without their own inherit. Only kept where they are not yet those of a
     /// device: a device's are proven at the upgrade and never looked at again.
     inherited: Option<HeaderValue>,
-    origin: Option<Arc<str>>,
+    reached: Reached,
+}
+
+/// How a socket was reached: its requests are as its upgrade was.
+#[derive(Default)]
+pub(super) struct Reached {
+    /// Under which URL, if that is known.
+    pub(super) origin: Option<Arc<str>>,
+    /// From which network.
+    pub(super) network: Option<Network>,
 }
 
 impl Tunnel {
@@ -37,14 +47,14 @@ impl Tunnel {
         principal: Option<Arc<Authenticated>>,
         opener: Option<QueueOpener>,
         inherited: Option<HeaderValue>,
-        origin: Option<Arc<str>>,
+        reached: Reached,
     ) -> Self {
         Self {
             router,
             principal,
             opener,
             inherited,
-            origin,
+            reached,
         }
     }
 
@@ -59,9 +69,10 @@ impl Tunnel {
         let tunnelled = Tunnelled {
             principal: self.principal.clone(),
             opener: self.opener.clone(),
-            origin: self.origin.clone(),
+            origin: self.reached.origin.clone(),
         };
         let inherited = self.inherited.clone();
+        let network = self.reached.network.clone();
         Box::pin(async move {
             let response = match head {
                 None => ApiError::bad_request("malformed_request", "the request inside the frame is malformed")
@@ -76,6 +87,9 @@ impl Tunnel {
                     *request.uri_mut() = uri;
                     *request.headers_mut() = headers;
                     request.extensions_mut().insert(tunnelled);
+                    if let Some(network) = network {
+                        request.extensions_mut().insert(network);
+                    }
                     match router.oneshot(request).await {
                         Ok(response) => response,
                         Err(never) => match never {},

@@ -47,6 +47,8 @@ forms! {
     Millis = { "type": "integer", "minimum": 0, "maximum": 8640000000000000_u64 };
     /// A phone number in E.164 form.
     NumberText = { "type": "string", "pattern": "^[+][1-9][0-9]{4,14}$" };
+    /// An e-mail address in ASCII.
+    EmailText = { "type": "string", "pattern": "^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+([.][A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?[.])+[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$", "maxLength": 254 };
     /// `aci` or `pni`, in any case.
     IdentityText = { "type": "string", "pattern": "^([aA][cC][iI]|[pP][nN][iI])$" };
     /// `true` or `false`; in any case, anything but `true` is false.
@@ -55,6 +57,10 @@ forms! {
     AnyText = { "type": "string" };
     /// Hash of a link token: 32 bytes in URL-safe base64.
     LinkTokenIdText = { "type": "string", "pattern": "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]=?$" };
+    /// Name of a session: 16 bytes in URL-safe base64.
+    TokenSessionText = { "type": "string", "pattern": "^[A-Za-z0-9_-]{21}[AQgw](==)?$" };
+    /// 16 to 64 visible ASCII characters.
+    IdempotencyKeyText = { "type": "string", "minLength": 16, "maxLength": 64, "pattern": "^[!-~]*$" };
     /// 16 bytes in URL-safe base64.
     ProvisioningAddressText = { "type": "string", "pattern": "^[A-Za-z0-9_-]{21}[AQgw](==)?$" };
     /// Bytes in the standard base64 alphabet, with or without padding.

@@ -4,29 +4,62 @@ use keys_schema::{DecodeError, IdentityKey};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::accounts::{Proof, RegistrationRequest, SessionId};
-use crate::auth::{Number, Password};
+use crate::accounts::{Proof, RegistrationRequest, SessionId, Standing};
+use crate::auth::{Contact, EmailAddress, Number, Password};
 use crate::directory::check_signed;
-use crate::domain::{MAX_ATTEMPTS, SignedKeys, VerificationSession};
+use crate::domain::SignedKeys;
 use crate::http::error::ApiError;
 
 use super::account::AttributesIn;
 use super::base64_bytes::Base64Bytes;
 use super::devices::{ApnTokenIn, GcmTokenIn, check_channel};
-use super::forms::{Base64Of32, EcPublicKeyText, NumberText, SessionIdText};
+use super::forms::{Base64Of32, EcPublicKeyText, EmailText, NumberText, SessionIdText};
 use super::keys::{KyberPreKeySchema, SignedEcPreKeySchema, SignedPreKeyIn, malformed_key};
 
 /// The body of `POST /v1/verification/session`. Push tokens and network codes are of no use here.
 #[derive(Deserialize, JsonSchema)]
 pub struct SessionIn {
     /// E.164.
-    #[schemars(with = "NumberText")]
-    pub number: String,
+    #[serde(default)]
+    #[schemars(with = "Option<NumberText>")]
+    number: Option<String>,
+    /// In place of a number: the session then has one that stands for the address. Of this server; stock clients know
+    /// nothing of it.
+    #[serde(default)]
+    #[schemars(with = "Option<EmailText>")]
+    email: Option<String>,
 }
 
-/// The body of `PATCH /v1/verification/session/{id}`. Nothing in it is looked at.
+impl SessionIn {
+    /// Where codes go.
+    pub fn contact(self) -> Result<Contact, ApiError> {
+        match (self.number, self.email) {
+            (Some(number), None) => Number::parse(&number)
+                .map(Contact::Number)
+                .map_err(|_| malformed_number()),
+            (None, Some(email)) => EmailAddress::parse(&email).map(Contact::Email).map_err(|_| {
+                ApiError::bad_request(
+                    "email",
+                    "an e-mail address is NAME@DOMAIN in ASCII, of at most 254 bytes",
+                )
+            }),
+            _ => Err(ApiError::unprocessable("contact", "give either number or email")),
+        }
+    }
+}
+
+/// The text is no number, or none to which a code could be sent.
+pub fn malformed_number() -> ApiError {
+    ApiError::bad_request("number", "a number is + and 5 to 15 digits, and not one of +999")
+}
+
+/// The body of `PATCH /v1/verification/session/{id}`. Other challenges are never asked for, and their answers not looked at.
 #[derive(Deserialize, JsonSchema)]
-pub struct SessionUpdateIn {}
+pub struct SessionUpdateIn {
+    /// The nonce of the proof of work.
+    #[serde(default)]
+    pub captcha: Option<String>,
+}
 
 /// The body of `POST /v1/verification/session/{id}/code`.
 #[derive(Deserialize, JsonSchema)]
@@ -53,24 +86,73 @@ pub struct SessionOut {
     next_call: Option<u32>,
     next_verification_attempt: Option<u32>,
     allowed_to_request_code: bool,
-    requested_information: [&'static str; 0],
+    requested_information: Vec<&'static str>,
     verified: bool,
+    /// Of a session for an e-mail address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<NumberText>")]
+    number: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof_of_work: Option<WorkOut>,
+    /// Of an answer 429, which is an error and a session, for those who read either.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'static str>,
+}
+
+/// Work that is asked for before a code.
+#[derive(Serialize, JsonSchema)]
+pub struct WorkOut {
+    /// `sha256`.
+    algorithm: &'static str,
+    /// Leading zero bits.
+    bits: u8,
+    challenge: String,
 }
 
 impl SessionOut {
     /// Describes a session.
-    pub fn new(id: &SessionId, session: &VerificationSession) -> Self {
-        let may_try = !session.verified && session.attempts < MAX_ATTEMPTS;
+    pub fn new(id: &SessionId, verified: bool, standing: Standing) -> Self {
+        let id = id.encode();
         Self {
-            id: id.encode(),
-            next_sms: may_try.then_some(0),
-            next_call: may_try.then_some(0),
-            next_verification_attempt: may_try.then_some(0),
-            allowed_to_request_code: may_try,
-            requested_information: [],
-            verified: session.verified,
+            next_sms: standing.next_sms,
+            next_call: standing.next_call,
+            next_verification_attempt: standing.next_attempt,
+            allowed_to_request_code: standing.open,
+            // The name that clients know for "ask your user to prove something".
+            requested_information: standing.work.map(|_| "captcha").into_iter().collect(),
+            verified,
+            number: standing.number.map(|number| number.as_str().to_owned()),
+            proof_of_work: standing.work.map(|bits| WorkOut {
+                algorithm: "sha256",
+                bits: bits.get(),
+                challenge: id.clone(),
+            }),
+            code: None,
+            message: None,
+            id,
         }
     }
+
+    /// The same for a client that asked too much of it.
+    pub fn refused(self, code: &'static str, message: &'static str) -> Self {
+        Self {
+            code: Some(code),
+            message: Some(message),
+            ..self
+        }
+    }
+}
+
+/// The body of 440.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NotDeliveredOut {
+    /// `providerRejected` or `providerUnavailable`.
+    pub reason: &'static str,
+    /// Whether it would be the same later.
+    pub permanent_failure: bool,
 }
 
 /// The body of `POST /v1/registration`.

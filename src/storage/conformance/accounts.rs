@@ -9,7 +9,7 @@ use super::fixtures::{
 };
 use crate::domain::{
     Account, AttributesUpdate, Capabilities, Day, DeviceId, DeviceName, Erased, IdentityKind, KeyUpload, LockUpdate,
-    MailboxId, NumberHash, QueueLimits, Registered, Registration, SecretVerifier, ServiceId, Timestamp,
+    MailboxId, NumberHash, Published, QueueLimits, Registered, Registration, SecretVerifier, ServiceId, Timestamp,
     UnidentifiedAccess,
 };
 use crate::storage::AccountStore;
@@ -264,7 +264,7 @@ pub(crate) async fn registering_again_drops_the_rest(database: &TestDatabase) {
             one_time: vec![ec_key(1), ec_key(2)],
             ..KeyUpload::default()
         };
-        assert!(storage.keys.publish(&device, IdentityKind::Aci, &upload).await.unwrap());
+        assert_eq!(storage.keys.publish(&device, IdentityKind::Aci, &upload).await.unwrap(), Published::Done(0));
     }
     fill(database, &[1001, 1002]).await;
     let again = start_over(&*storage.accounts, registration(1, 1003)).await;
@@ -328,7 +328,7 @@ pub(crate) async fn registering_again_under_fire_ends_with_one_device(database: 
                 one_time: vec![ec_key(1)],
                 ..KeyUpload::default()
             };
-            storage.keys.publish(&by, IdentityKind::Aci, &upload).await.unwrap();
+            let _ = storage.keys.publish(&by, IdentityKind::Aci, &upload).await.unwrap();
         }));
     }
     for attempt in attempts {
@@ -406,7 +406,7 @@ pub(crate) async fn deleting_leaves_nothing(database: &TestDatabase) {
         one_time: vec![ec_key(1)],
         ..KeyUpload::default()
     };
-    assert!(storage.keys.publish(&second, IdentityKind::Pni, &upload).await.unwrap());
+    assert_eq!(storage.keys.publish(&second, IdentityKind::Pni, &upload).await.unwrap(), Published::Done(0));
     let mut gone = storage.accounts.delete(&actor(1, 1001)).await.unwrap().mailboxes;
     gone.sort();
     assert_eq!(gone, [MailboxId(1001), MailboxId(1002)]);
@@ -470,6 +470,7 @@ async fn fill(database: &TestDatabase, mailboxes: &[i64]) {
     let delivery = Delivery {
         copies: mailboxes.iter().map(copy).collect(),
         expires: Day(1),
+        ..Delivery::default()
     };
     let batch = Batch {
         deliveries: vec![delivery],

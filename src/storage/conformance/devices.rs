@@ -9,8 +9,9 @@ use super::fixtures::{
     sealed_copy, signed_keys, start_over,
 };
 use crate::domain::{
-    Account, Actor, Batch, Capabilities, Day, Delivery, DeviceId, DeviceLink, DeviceName, Enqueued, IdentityKind,
-    KeyUpload, LinkTokenHash, Linked, MailboxId, QueueLimits, Registered, SecretVerifier, ServiceId, Timestamp,
+    Account, Actor, Batch, BlockChange, BlockTag, Blocks, BlocksChanged, Capabilities, Day, Delivery, DeviceId,
+    DeviceLink, DeviceName, Enqueued, IdentityKind, KeyUpload, LinkTokenHash, Linked, MailboxId, Published,
+    QueueLimits, Registered, SecretVerifier, ServiceId, Timestamp,
 };
 use crate::storage::testing::{ROOMY, TestDatabase};
 use crate::storage::{DeviceStore, OPEN_OFFERS};
@@ -226,7 +227,10 @@ pub(crate) async fn removing_a_device_under_fire_leaves_nothing(database: &TestD
         one_time: vec![ec_key(1)],
         ..KeyUpload::default()
     };
-    assert!(storage.keys.publish(&second, IdentityKind::Aci, &upload).await.unwrap());
+    assert_eq!(
+        storage.keys.publish(&second, IdentityKind::Aci, &upload).await.unwrap(),
+        Published::Done(0)
+    );
     let mut senders = Vec::new();
     for _ in 0..4 {
         let queue = database.another().await.queue;
@@ -236,6 +240,7 @@ pub(crate) async fn removing_a_device_under_fire_leaves_nothing(database: &TestD
                 deliveries: vec![Delivery {
                     copies: vec![copy(1002), copy(1001)],
                     expires: Day(1),
+                    ..Delivery::default()
                 }],
                 acknowledgements: vec![],
             };
@@ -378,4 +383,121 @@ pub(crate) async fn expired_offers_are_dropped_and_counted(database: &TestDataba
     assert_eq!(database.number("SELECT count(*) FROM link_offers").await, 2);
     assert_eq!(devices(database).expire_offers(Timestamp(100_000)).await.unwrap(), 2);
     assert_eq!(find(database, 1).await.devices.len(), 2);
+}
+
+fn tag(n: usize) -> BlockTag {
+    let mut tag = [0; 16];
+    tag[..8].copy_from_slice(&(n as u64).to_be_bytes());
+    BlockTag(tag)
+}
+
+pub(crate) async fn blocks_are_kept_until_they_are_taken_back(database: &TestDatabase) {
+    for n in [1, 2] {
+        register(database, n, i64::from(n) * 1_000 + 1).await;
+    }
+    let (devices, by) = (devices(database), actor(1, 1_001));
+    assert!(find(database, 1).await.blocks.is_empty());
+    for n in [3, 1, 2, 3] {
+        let change = BlockChange::Add(tag(n));
+        assert_eq!(devices.change_blocks(change, &by).await.unwrap(), BlocksChanged::Done);
+    }
+    let blocks = find(database, 1).await.blocks;
+    assert_eq!(blocks.len(), 3);
+    assert!((1..=3).all(|n| blocks.contains(&tag(n))) && !blocks.contains(&tag(4)));
+    assert!(find(database, 2).await.blocks.is_empty());
+    for n in [2, 9] {
+        let change = BlockChange::Remove(tag(n));
+        assert_eq!(devices.change_blocks(change, &by).await.unwrap(), BlocksChanged::Done);
+    }
+    let blocks = find(database, 1).await.blocks;
+    assert!(blocks.len() == 2 && !blocks.contains(&tag(2)));
+    assert_eq!(
+        devices.change_blocks(BlockChange::Clear, &by).await.unwrap(),
+        BlocksChanged::Done
+    );
+    assert!(find(database, 1).await.blocks.is_empty());
+    let stored = "SELECT count(*) FROM accounts WHERE blocks IS NOT NULL";
+    assert_eq!(database.number(stored).await, 0);
+}
+
+pub(crate) async fn a_full_list_of_blocks_takes_no_more(database: &TestDatabase) {
+    register(database, 1, 1001).await;
+    let (devices, by) = (devices(database), actor(1, 1001));
+    let mut full = Blocks::default();
+    for n in 0..Blocks::MAX {
+        full = full.changed(&BlockChange::Add(tag(n))).unwrap();
+    }
+    // One by one they would take long.
+    database
+        .execute_either(
+            "WITH RECURSIVE tags (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM tags WHERE n < 999) UPDATE accounts \
+             SET blocks = (SELECT unhex(group_concat(printf('%016x%016x', n, 0), '')) FROM tags)",
+            "UPDATE accounts SET blocks = (SELECT decode(string_agg(lpad(to_hex(n), 16, '0') || repeat('0', 16), '' \
+             ORDER BY n), 'hex') FROM generate_series(0, 999) AS n)",
+        )
+        .await;
+    assert!(find(database, 1).await.blocks == full);
+    let add = |n| BlockChange::Add(tag(n));
+    let more = devices.change_blocks(add(Blocks::MAX), &by).await.unwrap();
+    assert_eq!(more, BlocksChanged::TooMany);
+    assert!(find(database, 1).await.blocks == full);
+    // Who is blocked already is no one more.
+    assert_eq!(devices.change_blocks(add(5), &by).await.unwrap(), BlocksChanged::Done);
+    let fewer = devices.change_blocks(BlockChange::Remove(tag(5)), &by);
+    assert_eq!(fewer.await.unwrap(), BlocksChanged::Done);
+    let again = devices.change_blocks(add(Blocks::MAX), &by).await.unwrap();
+    assert_eq!(again, BlocksChanged::Done);
+    assert_eq!(find(database, 1).await.blocks.len(), Blocks::MAX);
+}
+
+pub(crate) async fn of_blocks_at_once_none_is_lost(database: &TestDatabase) {
+    register(database, 1, 1001).await;
+    add_second_device(database).await;
+    let tasks: Vec<_> = (0..40)
+        .map(|n| {
+            let devices = devices(database);
+            let by = if n % 2 == 0 {
+                actor(1, 1001)
+            } else {
+                linked_actor(1, 2, 1002)
+            };
+            tokio::spawn(async move {
+                let done = devices.change_blocks(BlockChange::Add(tag(n)), &by).await.unwrap();
+                assert_eq!(done, BlocksChanged::Done);
+                if n % 4 == 0 {
+                    devices.change_blocks(BlockChange::Remove(tag(n)), &by).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let blocks = find(database, 1).await.blocks;
+    assert_eq!(blocks.len(), 30);
+    assert!((0..40).all(|n| blocks.contains(&tag(n)) == (n % 4 != 0)));
+}
+
+pub(crate) async fn a_replaced_device_blocks_nobody(database: &TestDatabase) {
+    register(database, 1, 1001).await;
+    register(database, 1, 1009).await;
+    for change in [
+        BlockChange::Add(tag(1)),
+        BlockChange::Remove(tag(1)),
+        BlockChange::Clear,
+    ] {
+        let done = devices(database).change_blocks(change, &actor(1, 1001)).await.unwrap();
+        assert_eq!(done, BlocksChanged::Gone);
+    }
+    assert!(find(database, 1).await.blocks.is_empty());
+}
+
+pub(crate) async fn registering_again_blocks_nobody(database: &TestDatabase) {
+    register(database, 1, 1001).await;
+    let add = devices(database)
+        .change_blocks(BlockChange::Add(tag(1)), &actor(1, 1001))
+        .await;
+    assert_eq!(add.unwrap(), BlocksChanged::Done);
+    register(database, 1, 1009).await;
+    assert!(find(database, 1).await.blocks.is_empty());
 }

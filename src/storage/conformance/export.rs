@@ -10,10 +10,11 @@ use super::fixtures::{
     aci, actor, device_link, ec_key, kyber_key, offer, register, sealed_copy, signed_key, start_over,
 };
 use crate::domain::{
-    Actor, AttachmentName, Avatar, AvatarChange, Batch, Budget, DataKey, DataLimits, DataWrite, Day, Delivery,
-    DeviceId, EncryptedUsername, Enqueued, IdentityKind, KeyUpload, LinkHandle, LinkOffer, LinkTokenHash, Linked,
-    MailboxId, NewUpload, NumberHash, Profile, ProfileVersion, QueueLimits, QuotaBucket, Reserved, Revision, Sealed,
-    Segment, SessionKey, Timestamp, Turn, UploadTimes, UsernameHash, UsernameLink, VerificationSession, Written,
+    Actor, Allowance, AttachmentName, Avatar, AvatarChange, Batch, BlockChange, BlockTag, BlocksChanged, Budget,
+    BundleSelector, DataKey, DataLimits, DataWrite, Day, Delivery, DeviceId, EncryptedUsername, Enqueued, IdentityKind,
+    KeyUpload, LinkHandle, LinkOffer, LinkTokenHash, Linked, MailboxId, NewTokenSession, NewUpload, NumberHash,
+    Profile, ProfileVersion, Published, QueueLimits, QuotaBucket, RefreshHash, Reserved, Revision, Sealed, Segment,
+    SessionKey, Timestamp, TokenSessionId, Turn, UploadTimes, UsernameHash, UsernameLink, VerificationSession, Written,
 };
 use crate::manifest::{Manifest, Subject};
 use crate::storage::ExportStore;
@@ -46,7 +47,7 @@ pub(crate) async fn every_column_is_exported_or_about_no_account(database: &Test
         .collect();
     assert_eq!(
         others.into_iter().flatten().collect::<Vec<_>>(),
-        ["_sqlx_migrations", "settings"]
+        ["_sqlx_migrations", "admin_log", "invites", "settings", "token_keys"]
     );
     let exported: BTreeSet<_> = TABLES
         .iter()
@@ -92,6 +93,7 @@ pub(crate) async fn values_are_shown_as_they_are_and_secrets_as_held(database: &
     assert_eq!(of_account("discoverable"), Cell::Bool(true));
     assert_eq!(of_account("recovery_hash"), Cell::Bool(true));
     assert_eq!(of_account("lock_hash"), Cell::Bool(false));
+    assert_eq!(of_account("blocks"), Cell::Number(16));
     let device = one(&exports, Part::Devices).await;
     let of_device = |column| cell(&device, Part::Devices, column);
     assert_eq!(of_device("mailbox"), Cell::Text("1001".to_owned()));
@@ -133,6 +135,7 @@ pub(crate) async fn long_tables_come_in_pages(database: &TestDatabase) {
     let delivery = Delivery {
         copies: vec![sealed_copy(MailboxId(1001), 1, b"x")],
         expires: Day(30_000),
+        ..Delivery::default()
     };
     let batch = Batch {
         deliveries: vec![delivery; 1_001],
@@ -262,7 +265,10 @@ fn parts(n: u8) -> Vec<(Owned, usize)> {
         (Part::OneTimeEcKeys(second), 0),
         (Part::OneTimeKyberKeys(DeviceId::PRIMARY), 2),
         (Part::OneTimeKyberKeys(second), 0),
+        (Part::SpentKeys(DeviceId::PRIMARY, -1), 2),
+        (Part::SpentKeys(second, -1), 0),
         (Part::LinkOffers, 2),
+        (Part::TokenSessions, 1),
         (Part::Sessions(&[]), 1),
         (Part::Usernames, 1),
         (Part::UsernameLinks, 1),
@@ -288,15 +294,35 @@ async fn fill(database: &TestDatabase, n: u8) {
     register(database, n, mailbox).await;
     let (upload, expires) = (
         KeyUpload {
-            one_time: (1..=3).map(ec_key).collect(),
-            one_time_kyber: (1..=2).map(|id| kyber_key(id, id)).collect(),
+            one_time: (1..=4).map(ec_key).collect(),
+            one_time_kyber: (1..=3).map(|id| kyber_key(id, id)).collect(),
             signed: Some(signed_key(n, 9)),
             last_resort: None,
         },
         NOW.0 + 1_000,
     );
-    assert!(storage.keys.publish(&by, IdentityKind::Aci, &upload).await.unwrap());
+    assert_eq!(
+        storage.keys.publish(&by, IdentityKind::Aci, &upload).await.unwrap(),
+        Published::Done(0)
+    );
+    // One key of each kind is handed out.
+    let taken = storage.keys.take_bundles(
+        aci(n),
+        IdentityKind::Aci,
+        BundleSelector::All,
+        &Allowance::EVERYTHING,
+        NOW.day(),
+    );
+    assert!(taken.await.unwrap().is_some());
     assert!(storage.devices.offer(&offer(n, expires), &by).await.unwrap());
+    let session = NewTokenSession {
+        id: TokenSessionId([n; 16]),
+        refresh: RefreshHash([n; 32]),
+        salt: [n; 16],
+        created: NOW.day(),
+        expires: NOW.day().plus(8),
+    };
+    storage.tokens.open(&session, &by).await.unwrap().unwrap();
     let link = device_link(n, 2, second);
     assert_eq!(storage.devices.link(&link, NOW).await.unwrap(), Linked::Done);
     let open = LinkOffer {
@@ -318,6 +344,11 @@ async fn fill(database: &TestDatabase, n: u8) {
     let published = storage.profiles.publish(&by, &version, &profile, &avatar);
     assert!(published.await.unwrap().is_some());
     name(database, by, n).await;
+    let block = BlockChange::Add(BlockTag([n; 16]));
+    assert_eq!(
+        storage.devices.change_blocks(block, &by).await.unwrap(),
+        BlocksChanged::Done
+    );
     let write = DataWrite {
         key: DataKey([n; 32]),
         expected: Revision(0),
@@ -330,6 +361,11 @@ async fn fill(database: &TestDatabase, n: u8) {
         number: NumberHash([n; 32]),
         sealed_number: Sealed(vec![n; 40]),
         verified: false,
+        new_only: false,
+        codes_sent: 0,
+        has_code: false,
+        next_code: None,
+        worked: false,
         attempts: 0,
         expires: Timestamp(expires),
     };
@@ -340,6 +376,7 @@ async fn fill(database: &TestDatabase, n: u8) {
         deliveries: vec![Delivery {
             copies: copies.into(),
             expires: Day(30_000),
+            ..Delivery::default()
         }],
         acknowledgements: vec![],
     };
@@ -407,7 +444,9 @@ async fn counts(database: &TestDatabase) -> Vec<(&'static str, i64)> {
         ("signed_keys", "SELECT count(*) FROM signed_keys"),
         ("one_time_ec_keys", "SELECT count(*) FROM one_time_ec_keys"),
         ("one_time_kyber_keys", "SELECT count(*) FROM one_time_kyber_keys"),
+        ("spent_keys", "SELECT count(*) FROM spent_keys"),
         ("link_offers", "SELECT count(*) FROM link_offers"),
+        ("token_sessions", "SELECT count(*) FROM token_sessions"),
         ("verification_sessions", "SELECT count(*) FROM verification_sessions"),
         ("usernames", "SELECT count(*) FROM usernames"),
         ("username_links", "SELECT count(*) FROM username_links"),

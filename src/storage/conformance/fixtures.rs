@@ -7,9 +7,9 @@ use keys_schema::{
 use uuid::Uuid;
 
 use crate::domain::{
-    Account, Actor, Capabilities, Copy, CreatedAt, Day, Device, DeviceId, DeviceLink, DeviceName, LinkOffer,
-    LinkTokenHash, Linked, MailboxId, NumberHash, ProtocolAddress, Registered, Registration, RegistrationId, Sealed,
-    SealedEnvelope, SecretVerifier, ServiceId, SignedKeys, Stored, Timestamp, UnidentifiedAccess,
+    Account, Actor, Blocks, Capabilities, Copy, CreatedAt, Day, Device, DeviceId, DeviceLink, DeviceName, Enqueued, LinkOffer,
+    LinkTokenHash, Linked, MailboxId, NumberHash, Placed, ProtocolAddress, Registered, Registration, RegistrationId, Sealed,
+    SealedEnvelope, SecretVerifier, Seq, ServiceId, SignedKeys, Stored, Timestamp, UnidentifiedAccess,
 };
 use crate::storage::testing::TestDatabase;
 use crate::storage::{AccountStore, Storage};
@@ -52,6 +52,8 @@ pub(crate) fn account(n: u8, mailbox: i64) -> Account {
         discoverable: registration.discoverable,
         recovery: registration.recovery,
         lock: registration.lock,
+        suspended: false,
+        blocks: Blocks::default(),
         devices: vec![registration.device],
     }
 }
@@ -247,6 +249,11 @@ pub(crate) fn sealed_copy(mailbox: MailboxId, kib: u16, text: &[u8]) -> Copy {
             row: row.into(),
         },
     }
+}
+
+/// Stored at these numbers, by senders whose share is not looked at.
+pub(crate) fn placed(seqs: Vec<Seq>) -> Enqueued {
+    Enqueued::At(Placed { seqs, put: vec![] })
 }
 
 /// What [`sealed_copy`] was given.

@@ -7,8 +7,8 @@ use super::fixtures::{
     aci, actor, add_second_device, ec_key, identity, kyber_key, linked_actor, register, signed_key, signed_keys,
 };
 use crate::domain::{
-    BundleSelector, DeviceId, IdentityKind, KeyCount, KeyUpload, KyberSource, PreKeyBundle, ProtocolAddress,
-    QueueLimits,
+    Allowance, BundleSelector, Day, DeviceId, IdentityKind, KeyCount, KeyUpload, KyberSource, PreKeyBundle, ProtocolAddress,
+    Published, QueueLimits,
 };
 use crate::storage::KeyStore;
 use crate::storage::testing::{ROOMY, TestDatabase};
@@ -34,7 +34,13 @@ fn upload(ec: impl IntoIterator<Item = u32>, kyber: impl IntoIterator<Item = u32
 /// The bundle of the primary device.
 async fn take(keys: &Keys, kind: IdentityKind) -> PreKeyBundle {
     let taken = keys
-        .take_bundles(aci(1), kind, BundleSelector::One(DeviceId::PRIMARY))
+        .take_bundles(
+            aci(1),
+            kind,
+            BundleSelector::One(DeviceId::PRIMARY),
+            &Allowance::EVERYTHING,
+            TODAY,
+        )
         .await
         .unwrap()
         .unwrap();
@@ -49,12 +55,13 @@ async fn count(keys: &Keys, address: ProtocolAddress, kind: IdentityKind) -> (u3
 
 pub(crate) async fn publishing_replaces_whole_sets(database: &TestDatabase) {
     let (keys, address) = keys(database).await;
-    assert!(
+    assert_eq!(
         keys.publish(&actor(1, 1001), ACI, &upload(1..=100, 1..=100))
             .await
-            .unwrap()
+            .unwrap(),
+        DONE
     );
-    assert!(keys.publish(&actor(1, 1001), ACI, &upload([7, 5], [9])).await.unwrap());
+    assert_eq!(keys.publish(&actor(1, 1001), ACI, &upload([7, 5], [9])).await.unwrap(), DONE);
     assert_eq!(count(&keys, address, ACI).await, (2, 1));
     let bundle = take(&keys, ACI).await;
     assert!(bundle.one_time == Some(ec_key(7)) && bundle.kyber == kyber_key(9, 9));
@@ -92,7 +99,7 @@ pub(crate) async fn publishing_replaces_signed_keys_one_by_one(database: &TestDa
 pub(crate) async fn publishing_for_a_device_that_is_gone_answers_false(database: &TestDatabase) {
     let (keys, _) = keys(database).await;
     for nobody in [linked_actor(1, 2, 1001), actor(9, 1001)] {
-        assert!(!keys.publish(&nobody, ACI, &upload([1], [1])).await.unwrap());
+        assert_eq!(keys.publish(&nobody, ACI, &upload([1], [1])).await.unwrap(), Published::Gone);
         assert_eq!(count(&keys, nobody.address, ACI).await, (0, 0));
         assert_eq!(keys.find_signed(nobody.address, ACI).await.unwrap(), None);
     }
@@ -103,7 +110,7 @@ pub(crate) async fn a_replaced_device_publishes_nothing(database: &TestDatabase)
     register(database, 1, 1003).await;
     let SignedUpload(signed) = SignedUpload::new(5);
     for old in [signed, upload([1], [1])] {
-        assert!(!keys.publish(&actor(1, 1001), ACI, &old).await.unwrap());
+        assert_eq!(keys.publish(&actor(1, 1001), ACI, &old).await.unwrap(), Published::Gone);
     }
     assert_eq!(count(&keys, address, ACI).await, (0, 0));
     assert_eq!(keys.find_signed(address, ACI).await.unwrap(), Some(signed_keys(1, 1)));
@@ -117,7 +124,7 @@ pub(crate) async fn concurrent_uploads_do_not_mix(database: &TestDatabase) {
         uploads.push(tokio::spawn(async move {
             let ids = || (0..20 + uploader).map(move |n| uploader * 1_000 + n);
             for _ in 0..5 {
-                assert!(keys.publish(&actor(1, 1001), ACI, &upload(ids(), ids())).await.unwrap());
+                assert_eq!(keys.publish(&actor(1, 1001), ACI, &upload(ids(), ids())).await.unwrap(), DONE);
             }
         }));
     }
@@ -203,7 +210,7 @@ pub(crate) async fn every_device_gives_a_bundle(database: &TestDatabase) {
         .await
         .unwrap();
     let taken = keys
-        .take_bundles(aci(1), ACI, BundleSelector::All)
+        .take_bundles(aci(1), ACI, BundleSelector::All, &Allowance::EVERYTHING, TODAY)
         .await
         .unwrap()
         .unwrap();
@@ -224,7 +231,13 @@ pub(crate) async fn every_device_gives_a_bundle(database: &TestDatabase) {
     assert_eq!(taken.devices.iter().map(summary).collect::<Vec<_>>(), expected);
     assert_eq!(count(&keys, address, ACI).await, (1, 0));
     let one = keys
-        .take_bundles(aci(1), ACI, BundleSelector::One(second.device_id))
+        .take_bundles(
+            aci(1),
+            ACI,
+            BundleSelector::One(second.device_id),
+            &Allowance::EVERYTHING,
+            TODAY,
+        )
         .await
         .unwrap()
         .unwrap();
@@ -262,9 +275,14 @@ pub(crate) async fn nobody_has_no_bundles(database: &TestDatabase) {
     let (keys, address) = keys(database).await;
     keys.publish(&actor(1, 1001), ACI, &upload([1], [2])).await.unwrap();
     let second = BundleSelector::One(DeviceId::new(2).unwrap());
-    assert!(keys.take_bundles(aci(1), ACI, second).await.unwrap().is_none());
     assert!(
-        keys.take_bundles(aci(9), ACI, BundleSelector::All)
+        keys.take_bundles(aci(1), ACI, second, &Allowance::EVERYTHING, TODAY)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(
+        keys.take_bundles(aci(9), ACI, BundleSelector::All, &Allowance::EVERYTHING, TODAY)
             .await
             .unwrap()
             .is_none()
@@ -286,7 +304,7 @@ pub(crate) async fn a_device_without_signed_keys_is_left_out(database: &TestData
     keys.publish(&linked_actor(1, 2, 1002), ACI, &incomplete).await.unwrap();
     assert_eq!(keys.find_signed(second, ACI).await.unwrap(), None);
     let taken = keys
-        .take_bundles(aci(1), ACI, BundleSelector::All)
+        .take_bundles(aci(1), ACI, BundleSelector::All, &Allowance::EVERYTHING, TODAY)
         .await
         .unwrap()
         .unwrap();
@@ -299,7 +317,13 @@ pub(crate) async fn a_device_without_signed_keys_is_left_out(database: &TestData
         [1]
     );
     let alone = keys
-        .take_bundles(aci(1), ACI, BundleSelector::One(second.device_id))
+        .take_bundles(
+            aci(1),
+            ACI,
+            BundleSelector::One(second.device_id),
+            &Allowance::EVERYTHING,
+            TODAY,
+        )
         .await
         .unwrap()
         .unwrap();
@@ -320,7 +344,7 @@ pub(crate) async fn the_namespaces_are_separate(database: &TestDatabase) {
         ((1, 1), (2, 1))
     );
     let taken = keys
-        .take_bundles(aci(1), PNI, BundleSelector::All)
+        .take_bundles(aci(1), PNI, BundleSelector::All, &Allowance::EVERYTHING, TODAY)
         .await
         .unwrap()
         .unwrap();
@@ -346,6 +370,140 @@ pub(crate) async fn counts_are_per_device(database: &TestDatabase) {
     assert_eq!(count(&keys, other, ACI).await, (1, 0));
 }
 
+pub(crate) async fn t13_a_key_that_was_handed_out_is_left_out_of_an_upload(database: &TestDatabase) {
+    let (keys, address) = keys(database).await;
+    let all = upload([1, 2, 3], [1, 2, 3]);
+    assert_eq!(keys.publish(&actor(1, 1001), ACI, &all).await.unwrap(), DONE);
+    assert!(take(&keys, ACI).await.one_time == Some(ec_key(1)));
+    // As a client sends it whose answer was lost.
+    assert_eq!(keys.publish(&actor(1, 1001), ACI, &all).await.unwrap(), Published::Done(2));
+    assert_eq!(count(&keys, address, ACI).await, (2, 2));
+    let bundle = take(&keys, ACI).await;
+    assert!(bundle.one_time == Some(ec_key(2)) && bundle.kyber == kyber_key(2, 2));
+    // The other namespace, and the other kind of key, have ids of their own.
+    assert_eq!(keys.publish(&actor(1, 1001), PNI, &all).await.unwrap(), DONE);
+    let crossed = KeyUpload {
+        one_time: vec![ec_key(3)],
+        one_time_kyber: vec![kyber_key(3, 3)],
+        ..KeyUpload::default()
+    };
+    assert_eq!(keys.publish(&actor(1, 1001), ACI, &crossed).await.unwrap(), DONE);
+    // All of it was handed out: what was there is replaced by nothing.
+    assert_eq!(
+        keys.publish(&actor(1, 1001), ACI, &upload([1, 2], [1])).await.unwrap(),
+        Published::Done(3)
+    );
+    assert_eq!(count(&keys, address, ACI).await, (0, 0));
+}
+
+pub(crate) async fn t13_another_key_under_a_spent_id_spoils_the_upload(database: &TestDatabase) {
+    let (keys, address) = keys(database).await;
+    keys.publish(&actor(1, 1001), ACI, &upload([1, 2], [1, 2])).await.unwrap();
+    take(&keys, ACI).await;
+    let SignedUpload(signed) = SignedUpload::new(5);
+    let mut other_ec = ec_key(9);
+    other_ec.id = ec_key(1).id;
+    for other in [
+        KeyUpload {
+            one_time: vec![ec_key(5), other_ec],
+            ..signed.clone()
+        },
+        KeyUpload {
+            one_time: vec![ec_key(5)],
+            one_time_kyber: vec![kyber_key(9, 1)],
+            ..signed
+        },
+    ] {
+        let refused = keys.publish(&actor(1, 1001), ACI, &other).await.unwrap();
+        assert_eq!(refused, Published::SpentId);
+        assert_eq!(count(&keys, address, ACI).await, (1, 1));
+        assert_eq!(keys.find_signed(address, ACI).await.unwrap(), Some(signed_keys(1, 1)));
+    }
+    // What was never handed out may be replaced under its id.
+    let replaced = upload([], [2]);
+    assert_eq!(keys.publish(&actor(1, 1001), ACI, &replaced).await.unwrap(), DONE);
+    assert!(take(&keys, ACI).await.one_time == Some(ec_key(2)));
+}
+
+pub(crate) async fn t13_a_key_uploaded_while_it_is_handed_out_is_handed_out_once(database: &TestDatabase) {
+    let (keys, _) = keys(database).await;
+    keys.publish(&actor(1, 1001), ACI, &upload(0..40, 0..40)).await.unwrap();
+    let uploading = {
+        let keys = database.another().await.keys;
+        tokio::spawn(async move {
+            for _ in 0..20 {
+                let published = keys.publish(&actor(1, 1001), ACI, &upload(0..40, 0..40)).await.unwrap();
+                assert!(matches!(published, Published::Done(_)));
+            }
+        })
+    };
+    let mut takers = Vec::new();
+    for _ in 0..4 {
+        let keys = database.another().await.keys;
+        takers.push(tokio::spawn(async move {
+            let mut ids = Vec::new();
+            for _ in 0..15 {
+                ids.extend(take(&keys, ACI).await.one_time.map(|key| key.id.get()));
+            }
+            ids
+        }));
+    }
+    let mut seen = BTreeSet::new();
+    for taker in takers {
+        for id in taker.await.unwrap() {
+            assert!(seen.insert(id), "{id} was handed out twice");
+        }
+    }
+    uploading.await.unwrap();
+    assert!(!seen.is_empty());
+}
+
+pub(crate) async fn spent_ids_go_with_their_device_and_account(database: &TestDatabase) {
+    let (keys, _) = keys(database).await;
+    let second = add_second_device(database).await;
+    let everything = upload([1], [1]);
+    for by in [actor(1, 1001), linked_actor(1, 2, 1002)] {
+        keys.publish(&by, ACI, &everything).await.unwrap();
+    }
+    let all = keys.take_bundles(aci(1), ACI, BundleSelector::All, &Allowance::EVERYTHING, TODAY);
+    assert_eq!(all.await.unwrap().unwrap().devices.len(), 2);
+    let spent = async || database.number("SELECT count(*) FROM spent_keys").await;
+    assert_eq!(spent().await, 4);
+    let storage = database.storage();
+    let dropped = storage.devices.remove(second.device_id, &actor(1, 1001)).await.unwrap();
+    assert_eq!((dropped.len(), spent().await), (1, 2));
+    // Registration starts over clean.
+    register(database, 1, 1003).await;
+    assert_eq!(spent().await, 0);
+    let other = upload([], []);
+    assert_eq!(keys.publish(&actor(1, 1003), ACI, &other).await.unwrap(), DONE);
+    assert_eq!(keys.publish(&actor(1, 1003), ACI, &everything).await.unwrap(), DONE);
+    take(&keys, ACI).await;
+    assert_eq!(spent().await, 2);
+    storage.accounts.delete(&actor(1, 1003)).await.unwrap();
+    assert_eq!(spent().await, 0);
+    // A linked device that nobody uses.
+    register(database, 1, 1001).await;
+    add_second_device(database).await;
+    keys.publish(&linked_actor(1, 2, 1002), ACI, &everything).await.unwrap();
+    let all = keys.take_bundles(aci(1), ACI, BundleSelector::All, &Allowance::EVERYTHING, TODAY);
+    all.await.unwrap();
+    assert_eq!(spent().await, 2);
+    assert_eq!(storage.devices.remove_idle(Day(30_000), 10).await.unwrap().len(), 1);
+    assert_eq!(spent().await, 0);
+}
+
+pub(crate) async fn spent_ids_are_forgotten_after_their_days(database: &TestDatabase) {
+    let (keys, _) = keys(database).await;
+    keys.publish(&actor(1, 1001), ACI, &upload([1, 2], [1, 2])).await.unwrap();
+    take(&keys, ACI).await;
+    take(&keys, ACI).await;
+    assert_eq!(keys.forget_spent(TODAY, 10).await.unwrap(), 0);
+    assert_eq!(keys.forget_spent(TODAY.plus(1), 3).await.unwrap(), 3);
+    assert_eq!(keys.forget_spent(TODAY.plus(1), 3).await.unwrap(), 1);
+    assert_eq!(keys.publish(&actor(1, 1001), ACI, &upload([1], [1])).await.unwrap(), DONE);
+}
+
 /// An upload of the two signed keys.
 struct SignedUpload(KeyUpload);
 
@@ -360,6 +518,8 @@ impl SignedUpload {
     }
 }
 
+const DONE: Published = Published::Done(0);
+const TODAY: Day = Day(20_000);
 const ACI: IdentityKind = IdentityKind::Aci;
 const PNI: IdentityKind = IdentityKind::Pni;
 const TAKERS: u32 = 16;

@@ -7,10 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use keys_schema::sealed_queue::Bucket;
 
-use super::fixtures::{actor, add_second_device, queue_key, register, registration, sealed_copy, start_over, text};
+use super::fixtures::{
+    actor, add_second_device, placed, queue_key, register, registration, sealed_copy, start_over, text,
+};
 use crate::domain::{
-    Acknowledgement, Batch, Day, Delivery, Enqueued, MailboxId, NewCredential, PageLimit, QueueLimits, Rekey, Sealed,
-    SealedEnvelope, SecretVerifier, Seq, ServiceId, Stored,
+    Acknowledgement, Batch, Day, Delivery, Enqueued, Held, MailboxId, NewCredential, PageLimit, Placed, Put,
+    QueueLimits, Rekey, Sealed, SealedEnvelope, SecretVerifier, SenderTag, Seq, ServiceId, Share, Stored,
 };
 use crate::storage::EnvelopeQueue;
 use crate::storage::testing::TestDatabase;
@@ -36,6 +38,7 @@ fn delivery(to: &[MailboxId], content: impl Into<Bytes>) -> Delivery {
     Delivery {
         copies: to.iter().map(copy).collect(),
         expires: Day(100),
+        ..Delivery::default()
     }
 }
 
@@ -98,9 +101,9 @@ pub(crate) async fn numbers_have_no_gaps(database: &TestDatabase) {
         delivery(&[bob, alice], "b"),
         delivery(&[bob], "c"),
     ]);
-    let expected = [vec![Seq(1)], vec![Seq(1), Seq(2)], vec![Seq(2)]].map(Enqueued::At);
+    let expected = [vec![Seq(1)], vec![Seq(1), Seq(2)], vec![Seq(2)]].map(placed);
     assert_eq!(queue.commit(&batch).await.unwrap(), expected);
-    assert_eq!(send(&queue, &[alice], "d").await, Enqueued::At(vec![Seq(3)]));
+    assert_eq!(send(&queue, &[alice], "d").await, placed(vec![Seq(3)]));
 }
 
 pub(crate) async fn nothing_is_lost_to_a_concurrent_drain(database: &TestDatabase) {
@@ -197,7 +200,7 @@ pub(crate) async fn numbers_are_never_used_twice(database: &TestDatabase) {
     let (queue, alice, _) = queue(database).await;
     send(&queue, &[alice], "a").await;
     acknowledge(&queue, alice, [1]).await;
-    assert_eq!(send(&queue, &[alice], "b").await, Enqueued::At(vec![Seq(2)]));
+    assert_eq!(send(&queue, &[alice], "b").await, placed(vec![Seq(2)]));
 }
 
 pub(crate) async fn a_full_queue_is_an_answer(database: &TestDatabase) {
@@ -216,20 +219,100 @@ pub(crate) async fn a_full_queue_is_an_answer(database: &TestDatabase) {
     let last = Seq(i64::from(LIMITS.envelopes));
     assert_eq!(
         outcomes,
-        [
-            Enqueued::At(vec![last]),
-            Enqueued::QueueFull,
-            Enqueued::At(vec![Seq(1)])
-        ]
+        [placed(vec![last]), Enqueued::QueueFull, placed(vec![Seq(1)])]
     );
+}
+
+/// One by a sender who may have three there, and has put that many there before anybody else.
+fn shared(alice: MailboxId, sender: u8, envelopes: u32) -> Delivery {
+    let of = |envelopes: u32| Held {
+        envelopes,
+        bytes: u64::from(envelopes) * 1024,
+    };
+    Delivery {
+        shares: vec![Share {
+            of: SenderTag([sender; 16]),
+            put: Put {
+                held: of(envelopes),
+                last: Seq(i64::from(envelopes)),
+            },
+            most: of(3),
+        }],
+        ..delivery(&[alice], "x")
+    }
+}
+
+fn held(outcomes: &[Enqueued]) -> Vec<Option<u32>> {
+    let held = |outcome: &Enqueued| match outcome {
+        Enqueued::At(placed) => Some(placed.put[0].held.envelopes),
+        Enqueued::QueueFull => None,
+        other => panic!("{other:?}"),
+    };
+    outcomes.iter().map(held).collect()
+}
+
+pub(crate) async fn t36_a_senders_share_is_counted_by_what_it_put_there_and_what_waits(database: &TestDatabase) {
+    let (queue, alice, bob) = queue(database).await;
+    let batch = sends((0..5).map(|_| shared(alice, 1, 0)).collect());
+    let first = queue.commit(&batch).await.unwrap();
+    assert_eq!(held(&first), [Some(1), Some(2), Some(3), None, None]);
+    assert_eq!(numbers(&pending(&queue, alice).await), [1, 2, 3]);
+    // Another batch is told what the one before has said.
+    let second = queue
+        .commit(&sends(vec![shared(alice, 1, 3), shared(alice, 2, 0)]))
+        .await
+        .unwrap();
+    assert_eq!(held(&second), [None, Some(1)]);
+    // All copies or none: where one of two queues has no room for this sender, neither gets anything.
+    let both = Delivery {
+        copies: delivery(&[bob, alice], "x").copies,
+        shares: vec![shared(bob, 3, 0).shares[0], shared(alice, 1, 3).shares[0]],
+        ..Delivery::default()
+    };
+    assert_eq!(queue.commit(&sends(vec![both])).await.unwrap(), [Enqueued::QueueFull]);
+    assert!(pending(&queue, bob).await.is_empty());
+    // What the device has taken makes room, also in the batch that says so.
+    let acknowledged = |seq| Acknowledgement {
+        mailbox: alice,
+        seq: Seq(seq),
+    };
+    let batch = Batch {
+        deliveries: vec![shared(alice, 1, 3), shared(alice, 1, 3), shared(alice, 1, 3)],
+        acknowledgements: vec![acknowledged(1), acknowledged(2), acknowledged(3)],
+    };
+    assert_eq!(held(&queue.commit(&batch).await.unwrap()), [Some(1), Some(2), Some(3)]);
+    let more = queue.commit(&sends(vec![shared(alice, 3, 0)])).await.unwrap();
+    assert_eq!(held(&more), [Some(1)], "whatever others have");
+}
+
+pub(crate) async fn what_nobody_wants_is_not_stored(database: &TestDatabase) {
+    let (queue, alice, _) = queue(database).await;
+    let unwanted = |to: &[MailboxId]| Delivery {
+        unwanted: true,
+        ..delivery(to, "x")
+    };
+    let batch = sends(vec![
+        unwanted(&[alice]),
+        delivery(&[alice], "y"),
+        unwanted(&[alice]),
+        unwanted(&[MailboxId(404)]),
+    ]);
+    let outcomes = queue.commit(&batch).await.unwrap();
+    let nowhere = Enqueued::At(Placed::default());
+    assert_eq!(
+        outcomes,
+        [nowhere.clone(), placed(vec![Seq(1)]), nowhere, Enqueued::UnknownMailbox]
+    );
+    assert_eq!(numbers(&pending(&queue, alice).await), [1]);
+    assert_eq!(send(&queue, &[alice], "z").await, placed(vec![Seq(2)]));
 }
 
 pub(crate) async fn bytes_are_limited_too(database: &TestDatabase) {
     let (queue, alice, _) = queue(database).await;
     let half = usize::try_from(LIMITS.bytes / 2).unwrap();
-    assert_eq!(send(&queue, &[alice], vec![0; half]).await, Enqueued::At(vec![Seq(1)]));
+    assert_eq!(send(&queue, &[alice], vec![0; half]).await, placed(vec![Seq(1)]));
     assert_eq!(send(&queue, &[alice], vec![0; half + 1]).await, Enqueued::QueueFull);
-    assert_eq!(send(&queue, &[alice], vec![0; half]).await, Enqueued::At(vec![Seq(2)]));
+    assert_eq!(send(&queue, &[alice], vec![0; half]).await, placed(vec![Seq(2)]));
     assert_eq!(send(&queue, &[alice], vec![0; 1]).await, Enqueued::QueueFull);
 }
 
@@ -243,7 +326,7 @@ pub(crate) async fn all_copies_of_a_delivery_or_none(database: &TestDatabase) {
         Enqueued::UnknownMailbox
     );
     assert!(pending(&queue, alice).await.is_empty());
-    assert_eq!(send(&queue, &[alice], "x").await, Enqueued::At(vec![Seq(1)]));
+    assert_eq!(send(&queue, &[alice], "x").await, placed(vec![Seq(1)]));
 }
 
 pub(crate) async fn acknowledging_makes_room(database: &TestDatabase) {
@@ -258,14 +341,14 @@ pub(crate) async fn acknowledging_makes_room(database: &TestDatabase) {
             seq: Seq(1),
         }],
     };
-    assert_eq!(queue.commit(&batch).await.unwrap(), [Enqueued::At(vec![Seq(2)])]);
+    assert_eq!(queue.commit(&batch).await.unwrap(), [placed(vec![Seq(2)])]);
     assert_eq!(send(&queue, &[alice], "x").await, Enqueued::QueueFull);
 }
 
 pub(crate) async fn an_unknown_mailbox_is_an_answer(database: &TestDatabase) {
     let (queue, alice, _) = queue(database).await;
     let batch = sends(vec![delivery(&[MailboxId(404)], "x"), delivery(&[alice], "y")]);
-    let expected = [Enqueued::UnknownMailbox, Enqueued::At(vec![Seq(1)])];
+    let expected = [Enqueued::UnknownMailbox, placed(vec![Seq(1)])];
     assert_eq!(queue.commit(&batch).await.unwrap(), expected);
     assert!(pending(&queue, MailboxId(404)).await.is_empty());
 }
@@ -275,7 +358,7 @@ pub(crate) async fn an_empty_batch_is_harmless(database: &TestDatabase) {
     assert!(queue.commit(&Batch::default()).await.unwrap().is_empty());
     assert_eq!(
         queue.commit(&sends(vec![delivery(&[], "x")])).await.unwrap(),
-        [Enqueued::At(Vec::new())]
+        [placed(Vec::new())]
     );
 }
 
@@ -299,7 +382,7 @@ pub(crate) async fn expiry_makes_room(database: &TestDatabase) {
     let whole = usize::try_from(LIMITS.bytes).unwrap();
     send(&queue, &[alice], vec![0; whole]).await;
     assert_eq!(queue.expire(Day(100), 10).await.unwrap(), 1);
-    assert_eq!(send(&queue, &[alice], vec![0; whole]).await, Enqueued::At(vec![Seq(2)]));
+    assert_eq!(send(&queue, &[alice], vec![0; whole]).await, placed(vec![Seq(2)]));
 }
 
 pub(crate) async fn one_device_never_sees_anothers(database: &TestDatabase) {
@@ -476,7 +559,7 @@ pub(crate) async fn a_dropped_commit_is_whole_or_absent(database: &TestDatabase)
         drop(tokio::time::timeout(Duration::from_micros(step * 40), queue.commit(&batch)).await);
     }
     // Whatever was still under way has ended once this batch is through.
-    let Enqueued::At(places) = send(&queue, &[alice, bob], "after").await else {
+    let Enqueued::At(Placed { seqs: places, .. }) = send(&queue, &[alice, bob], "after").await else {
         panic!("both mailboxes exist and have room");
     };
     let expected: Vec<_> = (1..=places[0].0).collect();

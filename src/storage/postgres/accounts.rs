@@ -12,9 +12,9 @@ use sqlx::{PgConnection, Postgres};
 use super::keys::publish;
 use super::{Database, retrying};
 use crate::domain::{
-    Account, Aci, Actor, AttributesUpdate, Avatar, Day, Device, Erased, IdentityKind, KeyUpload, LockUpdate,
-    MAX_ATTEMPTS, MailboxId, NumberHash, Pni, ProtocolAddress, Registered, Registration, SecretVerifier, ServiceId,
-    SessionKey, SignedKeys, Timestamp, VerificationSession,
+    Account, Aci, Actor, Attempt, AttributesUpdate, Avatar, CodeHash, Day, Device, DeviceId, Done, Erased,
+    IdentityKind, KeyUpload, LockUpdate, MAX_ATTEMPTS, MAX_CODES, MailboxId, NumberHash, Pni, ProtocolAddress,
+    Registered, Registration, SecretVerifier, ServiceId, SessionKey, SignedKeys, Timestamp, VerificationSession,
 };
 use crate::storage::rows::{self, CheckedRow, SessionRow};
 use crate::storage::{AccountStore, StorageError};
@@ -110,18 +110,9 @@ impl PgAccounts {
         let Some(mut tx) = self.database.begin_as(by).await? else {
             return Ok(Erased::default());
         };
-        sqlx::query(DELETE_SESSIONS)
-            .bind(by.address.aci.as_uuid())
-            .execute(&mut *tx)
-            .await?;
-        let avatars = drop_profiles(&mut tx, by.address.aci).await?;
-        let mailboxes = drop_devices(&mut tx, by.address.aci).await?;
-        sqlx::query(DELETE_ACCOUNT)
-            .bind(by.address.aci.as_uuid())
-            .execute(&mut *tx)
-            .await?;
+        let erased = erase(&mut tx, by.address.aci).await?;
         tx.commit().await?;
-        Ok(Erased { mailboxes, avatars })
+        Ok(erased)
     }
 }
 
@@ -255,18 +246,61 @@ impl AccountStore for PgAccounts {
     async fn try_session(
         &self,
         key: &SessionKey,
-        right: bool,
+        attempt: &Attempt,
         now: Timestamp,
-    ) -> Result<Option<VerificationSession>, StorageError> {
+    ) -> Result<Option<Done>, StorageError> {
+        let (right, code) = match attempt {
+            Attempt::Judged(right) => (*right, None),
+            Attempt::Code(code) => (false, Some(code.0.as_slice())),
+        };
         let mut tx = self.database.begin().await?;
-        let row: Option<SessionRow> = sqlx::query_as(TRY_SESSION)
+        let tried: Option<SessionRow> = sqlx::query_as(TRY_SESSION)
             .bind(key.0.as_slice())
             .bind(now.0)
-            .bind(right)
             .bind(i32::from(MAX_ATTEMPTS))
+            .bind(right)
+            .bind(code)
             .fetch_optional(&mut *tx)
             .await?;
+        let done = done(&mut tx, key, tried, now).await?;
         tx.commit().await?;
+        Ok(done)
+    }
+
+    #[tracing::instrument(name = "db.sessions.send", level = "debug", skip_all)]
+    async fn send_code(
+        &self,
+        key: &SessionKey,
+        code: &CodeHash,
+        next: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<Done>, StorageError> {
+        let mut tx = self.database.begin().await?;
+        let sent: Option<SessionRow> = sqlx::query_as(SEND_CODE)
+            .bind(key.0.as_slice())
+            .bind(now.0)
+            .bind(i32::from(MAX_ATTEMPTS))
+            .bind(i32::from(MAX_CODES))
+            .bind(code.0.as_slice())
+            .bind(next.0)
+            .fetch_optional(&mut *tx)
+            .await?;
+        let done = done(&mut tx, key, sent, now).await?;
+        tx.commit().await?;
+        Ok(done)
+    }
+
+    #[tracing::instrument(name = "db.sessions.worked", level = "debug", skip_all)]
+    async fn session_worked(
+        &self,
+        key: &SessionKey,
+        now: Timestamp,
+    ) -> Result<Option<VerificationSession>, StorageError> {
+        let row: Option<SessionRow> = sqlx::query_as(SESSION_WORKED)
+            .bind(key.0.as_slice())
+            .bind(now.0)
+            .fetch_optional(&self.database.pool)
+            .await?;
         row.map(SessionRow::into_session).transpose()
     }
 
@@ -278,6 +312,40 @@ impl AccountStore for PgAccounts {
             .await?;
         Ok(expired.rows_affected())
     }
+}
+
+/// What became of the session: the row that was changed, or the row as it is because it was not changed.
+pub(super) async fn done(
+    db: &mut PgConnection,
+    key: &SessionKey,
+    changed: Option<SessionRow>,
+    now: Timestamp,
+) -> Result<Option<Done>, StorageError> {
+    let counted = changed.is_some();
+    let row = match changed {
+        Some(row) => Some(row),
+        None => {
+            sqlx::query_as(FIND_SESSION)
+                .bind(key.0.as_slice())
+                .bind(now.0)
+                .fetch_optional(db)
+                .await?
+        }
+    };
+    let session = row.map(SessionRow::into_session).transpose()?;
+    Ok(session.map(|session| Done { counted, session }))
+}
+
+/// Removes the account with all that names it.
+pub(super) async fn erase(db: &mut PgConnection, aci: Aci) -> Result<Erased, StorageError> {
+    sqlx::query(DELETE_SESSIONS)
+        .bind(aci.as_uuid())
+        .execute(&mut *db)
+        .await?;
+    let avatars = drop_profiles(&mut *db, aci).await?;
+    let mailboxes = drop_devices(&mut *db, aci).await?;
+    sqlx::query(DELETE_ACCOUNT).bind(aci.as_uuid()).execute(db).await?;
+    Ok(Erased { mailboxes, avatars })
 }
 
 /// Uses the session up that proves the number; `false` if it does not, or not any more.
@@ -407,7 +475,19 @@ async fn drop_devices(db: &mut PgConnection, aci: Aci) -> Result<Vec<MailboxId>,
         .fetch_all(&mut *db)
         .await?;
     drop_mailboxes(db, &dropped).await?;
+    drop_spent(db, aci, None).await?;
     Ok(dropped.into_iter().map(MailboxId).collect())
+}
+
+/// Drops the ids of keys that were handed out, of one or all devices of an account that were just deleted.
+pub(super) async fn drop_spent(db: &mut PgConnection, aci: Aci, device: Option<DeviceId>) -> Result<(), StorageError> {
+    // Its own statement, after the other: only now are those visible that were handed out until just now.
+    sqlx::query(DELETE_SPENT)
+        .bind(aci.as_uuid())
+        .bind(device.map(|device| i16::from(device.get())))
+        .execute(db)
+        .await?;
+    Ok(())
 }
 
 /// Drops the queues of devices that were just deleted.
@@ -429,11 +509,12 @@ const INSERT_ACCOUNT: &str = "INSERT INTO accounts (aci, aci_identity, pni_ident
         unrestricted, discoverable, recovery_salt, recovery_hash, lock_salt, lock_hash, pni, number_hash) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING";
 const LOCK_NUMBER: &str = "SELECT 1 FROM accounts WHERE number_hash = $1 FOR UPDATE";
-const FIND_CHECKED: &str = "SELECT aci, pni, mailbox, capabilities, recovery_salt, lock_salt \
+const FIND_CHECKED: &str = "SELECT aci, pni, mailbox, capabilities, recovery_salt, lock_salt, suspended \
     FROM accounts JOIN devices USING (aci) WHERE number_hash = $1 AND device_id = 1";
-// The number stays, and with it the PNI.
+// The number stays, and with it the PNI. Whom the account has blocked nobody can be told, so that must not outlive who did it.
 const RESTART_ACCOUNT: &str = "UPDATE accounts SET aci_identity = $2, pni_identity = $3, access_key = $4, \
-        unrestricted = $5, discoverable = $6, recovery_salt = $7, recovery_hash = $8, lock_salt = $9, lock_hash = $10 \
+        unrestricted = $5, discoverable = $6, recovery_salt = $7, recovery_hash = $8, lock_salt = $9, lock_hash = $10, \
+        blocks = NULL \
     WHERE aci = $1";
 const DELETE_PROFILES: &str = "DELETE FROM profiles WHERE aci = $1 RETURNING avatar";
 const INSERT_MAILBOX: &str =
@@ -459,6 +540,7 @@ const DELETE_DEVICES: &str = "DELETE FROM devices WHERE aci = $1 RETURNING mailb
 const DELETE_MAILBOXES: &str = "DELETE FROM mailboxes WHERE id IN (\
     SELECT id FROM mailboxes WHERE id = ANY($1) ORDER BY id FOR UPDATE)";
 const DELETE_ENVELOPES: &str = "DELETE FROM envelopes WHERE mailbox = ANY($1)";
+const DELETE_SPENT: &str = "DELETE FROM spent_keys WHERE aci = $1 AND ($2 IS NULL OR device_id = $2)";
 const WITHDRAW_OFFERS: &str = "DELETE FROM link_offers WHERE aci = $1";
 const DELETE_ACCOUNT: &str = "DELETE FROM accounts WHERE aci = $1";
 // A session that somebody else has hold of is being used up, by whoever waits for the account.
@@ -468,12 +550,24 @@ const DELETE_SESSIONS: &str = "DELETE FROM verification_sessions WHERE key IN (\
 const OPEN_SESSION: &str = "INSERT INTO verification_sessions \
         (key, number_hash, sealed_number, verified, attempts, expires) \
     VALUES ($1, $2, $3, $4, $5, $6)";
-const FIND_SESSION: &str = "SELECT key, number_hash, sealed_number, verified, attempts, expires \
+const FIND_SESSION: &str = "SELECT key, number_hash, sealed_number, verified, attempts, expires, \
+        code_hash IS NOT NULL AS has_code, codes_sent, next_code, worked, new_only \
     FROM verification_sessions WHERE key = $1 AND expires > $2";
+// Whoever comes while another tries waits for the row, and then finds a session that is verified, or has no tries left.
 const TRY_SESSION: &str = "UPDATE verification_sessions SET attempts = attempts + 1, \
-        verified = verified OR ($3 AND attempts < $4) \
-    WHERE key = $1 AND expires > $2 \
-    RETURNING key, number_hash, sealed_number, verified, attempts, expires";
+        verified = $4 OR coalesce(code_hash = $5, FALSE), \
+        code_hash = CASE WHEN $4 OR coalesce(code_hash = $5, FALSE) OR attempts + 1 >= $3 THEN NULL ELSE code_hash END \
+    WHERE key = $1 AND expires > $2 AND NOT verified AND attempts < $3 \
+    RETURNING key, number_hash, sealed_number, verified, attempts, expires, \
+        code_hash IS NOT NULL AS has_code, codes_sent, next_code, worked, new_only";
+const SEND_CODE: &str = "UPDATE verification_sessions SET code_hash = $5, codes_sent = codes_sent + 1, next_code = $6 \
+    WHERE key = $1 AND expires > $2 AND NOT verified AND attempts < $3 AND codes_sent < $4 \
+        AND (next_code IS NULL OR next_code <= $2) \
+    RETURNING key, number_hash, sealed_number, verified, attempts, expires, \
+        code_hash IS NOT NULL AS has_code, codes_sent, next_code, worked, new_only";
+const SESSION_WORKED: &str = "UPDATE verification_sessions SET worked = TRUE WHERE key = $1 AND expires > $2 \
+    RETURNING key, number_hash, sealed_number, verified, attempts, expires, \
+        code_hash IS NOT NULL AS has_code, codes_sent, next_code, worked, new_only";
 const USE_SESSION: &str = "DELETE FROM verification_sessions \
     WHERE key = $1 AND number_hash = $2 AND verified AND expires > $3";
 const EXPIRE_SESSIONS: &str = "DELETE FROM verification_sessions WHERE expires <= $1";

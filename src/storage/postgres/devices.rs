@@ -6,14 +6,14 @@
 
 use async_trait::async_trait;
 
-use super::accounts::{drop_mailboxes, insert_device};
+use super::accounts::{drop_mailboxes, drop_spent, insert_device};
 use super::{Database, retrying};
 use crate::domain::{
-    Aci, Actor, Capabilities, Day, DeviceId, DeviceLink, DeviceName, LinkOffer, LinkTokenHash, Linked, MailboxId,
+    Aci, Actor, BlockChange, BlocksChanged, Capabilities, Day, DeviceId, DeviceLink, DeviceName, LinkOffer, LinkTokenHash, Linked, MailboxId,
     SecretVerifier, Timestamp,
 };
 use crate::storage::devices::{OPEN_OFFERS, refused};
-use crate::storage::rows::{OfferRow, device_id};
+use crate::storage::rows::{OfferRow, blocks, device_id};
 use crate::storage::{DeviceStore, StorageError};
 
 /// Devices in one database, shared by every node.
@@ -92,6 +92,9 @@ impl PgDevices {
             .bind(i16::from(device.get()))
             .fetch_all(&mut *tx)
             .await?;
+        if !dropped.is_empty() {
+            drop_spent(&mut tx, by.address.aci, Some(device)).await?;
+        }
         drop_mailboxes(&mut tx, &dropped).await?;
         tx.commit().await?;
         Ok(dropped.into_iter().map(MailboxId).collect())
@@ -138,6 +141,27 @@ impl PgDevices {
         Ok(true)
     }
 
+    async fn try_change_blocks(&self, change: BlockChange, by: &Actor) -> Result<BlocksChanged, StorageError> {
+        // The account's row is held from here on.
+        let Some(mut tx) = self.database.begin_as(by).await? else {
+            return Ok(BlocksChanged::Gone);
+        };
+        let stored: Option<Vec<u8>> = sqlx::query_scalar(BLOCKS)
+            .bind(by.address.aci.as_uuid())
+            .fetch_one(&mut *tx)
+            .await?;
+        let Some(changed) = blocks(stored.as_deref())?.changed(&change) else {
+            return Ok(BlocksChanged::TooMany);
+        };
+        sqlx::query(SET_BLOCKS)
+            .bind(by.address.aci.as_uuid())
+            .bind(changed.to_bytes())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(BlocksChanged::Done)
+    }
+
     async fn try_remove_idle(&self, before: Day, limit: u32) -> Result<Vec<(Aci, MailboxId)>, StorageError> {
         let mut tx = self.database.begin().await?;
         let idle: Vec<(uuid::Uuid, i64)> = sqlx::query_as(IDLE)
@@ -151,17 +175,20 @@ impl PgDevices {
         let (accounts, mailboxes): (Vec<_>, Vec<_>) = idle.into_iter().unzip();
         sqlx::query(LOCK_ACCOUNTS).bind(accounts).execute(&mut *tx).await?;
         // Fewer than were found if some were seen or removed in the meantime.
-        let removed: Vec<(uuid::Uuid, i64)> = sqlx::query_as(REMOVE_IDLE)
+        let removed: Vec<(uuid::Uuid, i16, i64)> = sqlx::query_as(REMOVE_IDLE)
             .bind(mailboxes)
             .bind(before.0)
             .fetch_all(&mut *tx)
             .await?;
-        let dropped: Vec<i64> = removed.iter().map(|(_, mailbox)| *mailbox).collect();
+        for (aci, device, _) in &removed {
+            drop_spent(&mut tx, Aci::new(*aci), Some(device_id(*device)?)).await?;
+        }
+        let dropped: Vec<i64> = removed.iter().map(|(.., mailbox)| *mailbox).collect();
         drop_mailboxes(&mut tx, &dropped).await?;
         tx.commit().await?;
         Ok(removed
             .into_iter()
-            .map(|(aci, mailbox)| (Aci::new(aci), MailboxId(mailbox)))
+            .map(|(aci, _, mailbox)| (Aci::new(aci), MailboxId(mailbox)))
             .collect())
     }
 }
@@ -236,6 +263,11 @@ impl DeviceStore for PgDevices {
         retrying!(self.try_set_discoverable(discoverable, by).await)
     }
 
+    #[tracing::instrument(name = "db.devices.change_blocks", level = "debug", skip_all)]
+    async fn change_blocks(&self, change: BlockChange, by: &Actor) -> Result<BlocksChanged, StorageError> {
+        retrying!(self.try_change_blocks(change, by).await)
+    }
+
     #[tracing::instrument(name = "db.devices.seen", level = "debug", skip_all)]
     async fn seen(&self, mailboxes: &[MailboxId], today: Day) -> Result<(), StorageError> {
         let ids: Vec<i64> = mailboxes.iter().map(|mailbox| mailbox.0).collect();
@@ -248,6 +280,16 @@ impl DeviceStore for PgDevices {
             Ok(())
         };
         retrying!(seen().await)
+    }
+
+    #[tracing::instrument(name = "db.devices.suspended", level = "debug", skip_all)]
+    async fn suspended(&self, mailboxes: &[MailboxId]) -> Result<Vec<MailboxId>, StorageError> {
+        let asked: Vec<i64> = mailboxes.iter().map(|mailbox| mailbox.0).collect();
+        let suspended: Vec<i64> = sqlx::query_scalar(SUSPENDED)
+            .bind(asked)
+            .fetch_all(&self.database.pool)
+            .await?;
+        Ok(suspended.into_iter().map(MailboxId).collect())
     }
 
     #[tracing::instrument(name = "db.devices.remove_idle", level = "debug", skip_all)]
@@ -265,6 +307,7 @@ impl DeviceStore for PgDevices {
     }
 }
 
+const SUSPENDED: &str = "SELECT mailbox FROM accounts JOIN devices USING (aci) WHERE suspended AND mailbox = ANY($1)";
 const LOCK_ACCOUNT: &str = "SELECT 1 FROM accounts WHERE aci = $1 FOR UPDATE";
 const LOCK_ACCOUNTS: &str = "SELECT 1 FROM accounts WHERE aci = ANY($1) ORDER BY aci FOR UPDATE";
 const MAKE_ROOM: &str = "DELETE FROM link_offers WHERE aci = $1 AND device_id IS NULL AND key NOT IN (\
@@ -285,10 +328,12 @@ const SET_CAPABILITIES: &str = "UPDATE devices SET capabilities = $4 \
     WHERE aci = $1 AND device_id = $2 AND mailbox = $3";
 const SET_LOCK: &str = "UPDATE accounts SET lock_salt = $2, lock_hash = $3 WHERE aci = $1";
 const SET_DISCOVERABLE: &str = "UPDATE accounts SET discoverable = $2 WHERE aci = $1";
+const BLOCKS: &str = "SELECT blocks FROM accounts WHERE aci = $1";
+const SET_BLOCKS: &str = "UPDATE accounts SET blocks = $2 WHERE aci = $1";
 const SEEN: &str = "UPDATE devices SET last_seen = $2 WHERE mailbox = ANY($1) AND last_seen < $2";
 const IDLE: &str = "SELECT aci, mailbox FROM devices WHERE device_id > 1 AND last_seen < $1 \
     ORDER BY last_seen LIMIT $2";
-const REMOVE_IDLE: &str = "DELETE FROM devices WHERE mailbox = ANY($1) AND last_seen < $2 RETURNING aci, mailbox";
+const REMOVE_IDLE: &str = "DELETE FROM devices WHERE mailbox = ANY($1) AND last_seen < $2 RETURNING aci, device_id, mailbox";
 const EXPIRE_OFFERS: &str = "DELETE FROM link_offers WHERE expires <= $1";
 
 #[cfg(test)]

@@ -10,10 +10,13 @@ use sqlx::{FromRow, PgConnection, Row};
 
 use super::{Database, retrying};
 use crate::domain::{
-    Aci, Actor, BundleSelector, IdentityKind, KeyCount, KeyUpload, PreKeyBundle, ProtocolAddress, SignedKeys,
-    TakenBundles,
+    Aci, Actor, Allowance, BundleSelector, Day, IdentityKind, KeyCount, KeyUpload, PreKeyBundle, ProtocolAddress,
+    Published, SignedKeys, TakenBundles,
 };
-use crate::storage::rows::{AddressedRow, EcRow, KyberRow, SignedRow, bundle, identity, kind_column};
+use crate::storage::rows::{
+    AddressedRow, EcRow, KyberRow, SignedRow, SpentRow, bundle, identity, kind_column, reserve_column, stock,
+};
+use crate::storage::spent::without_spent;
 use crate::storage::{KeyStore, StorageError};
 
 /// Keys in one database, shared by every node.
@@ -26,7 +29,7 @@ impl PgKeys {
         Self { database }
     }
 
-    async fn try_publish(&self, by: &Actor, kind: IdentityKind, upload: &KeyUpload) -> Result<bool, StorageError> {
+    async fn try_publish(&self, by: &Actor, kind: IdentityKind, upload: &KeyUpload) -> Result<Published, StorageError> {
         let mut tx = self.database.begin().await?;
         let locked: Option<i16> = sqlx::query_scalar(LOCK_DEVICE)
             .bind(by.address.aci.as_uuid())
@@ -34,11 +37,19 @@ impl PgKeys {
             .bind(by.mailbox.0)
             .fetch_optional(&mut *tx)
             .await?;
-        if locked.is_some() {
-            publish(&mut tx, by.address, kind, upload).await?;
+        if locked.is_none() {
+            return Ok(Published::Gone);
         }
+        // First what is replaced, which waits for those that are taking one of these keys; what was handed out is asked for
+        // by a statement of its own after that, and sees theirs.
+        clear(&mut tx, by.address, kind, upload).await?;
+        let spent = spent(&mut tx, by.address, kind, upload).await?;
+        let Some((unspent, left_out)) = without_spent(upload, &spent) else {
+            return Ok(Published::SpentId);
+        };
+        publish(&mut tx, by.address, kind, &unspent).await?;
         tx.commit().await?;
-        Ok(locked.is_some())
+        Ok(Published::Done(left_out))
     }
 
     async fn try_take(
@@ -46,12 +57,24 @@ impl PgKeys {
         aci: Aci,
         kind: IdentityKind,
         selector: BundleSelector,
+        allowance: &Allowance,
+        today: Day,
     ) -> Result<Vec<PgRow>, StorageError> {
         let one = match selector {
             BundleSelector::All => None,
             BundleSelector::One(device) => Some(i16::from(device.get())),
         };
-        let rows = sqlx::query(TAKE).bind(aci.as_uuid()).bind(kind_column(kind)).bind(one);
+        let allowed = allowance.devices.as_ref().map(|devices| {
+            let numbers = devices.iter().map(|device| i16::from(device.get()));
+            numbers.collect::<Vec<_>>()
+        });
+        let rows = sqlx::query(TAKE)
+            .bind(aci.as_uuid())
+            .bind(kind_column(kind))
+            .bind(one)
+            .bind(allowed)
+            .bind(reserve_column(allowance))
+            .bind(today.0);
         Ok(rows.fetch_all(&self.database.pool).await?)
     }
 }
@@ -59,7 +82,7 @@ impl PgKeys {
 #[async_trait]
 impl KeyStore for PgKeys {
     #[tracing::instrument(name = "db.keys.publish", level = "debug", skip_all)]
-    async fn publish(&self, by: &Actor, kind: IdentityKind, upload: &KeyUpload) -> Result<bool, StorageError> {
+    async fn publish(&self, by: &Actor, kind: IdentityKind, upload: &KeyUpload) -> Result<Published, StorageError> {
         retrying!(self.try_publish(by, kind, upload).await)
     }
 
@@ -99,15 +122,27 @@ impl KeyStore for PgKeys {
         aci: Aci,
         kind: IdentityKind,
         selector: BundleSelector,
+        allowance: &Allowance,
+        today: Day,
     ) -> Result<Option<TakenBundles>, StorageError> {
-        let rows = retrying!(self.try_take(aci, kind, selector).await)?;
+        let rows = retrying!(self.try_take(aci, kind, selector, allowance, today).await)?;
         let Some(first) = rows.first() else { return Ok(None) };
         let identity = identity(&AddressedRow::from_row(first)?.identity, kind)?;
         let devices = rows
             .iter()
-            .filter_map(|row| taken(row).transpose())
+            .filter_map(|row| taken(row, allowance).transpose())
             .collect::<Result<_, _>>()?;
         Ok(Some(TakenBundles { identity, devices }))
+    }
+
+    #[tracing::instrument(name = "db.keys.forget_spent", level = "debug", skip_all)]
+    async fn forget_spent(&self, before: Day, limit: u32) -> Result<u64, StorageError> {
+        let forgotten = sqlx::query(FORGET_SPENT)
+            .bind(before.0)
+            .bind(i64::from(limit))
+            .execute(&self.database.pool)
+            .await?;
+        Ok(forgotten.rows_affected())
     }
 }
 
@@ -203,8 +238,53 @@ pub(super) async fn publish(
     Ok(())
 }
 
+/// Drops the one-time keys that an upload replaces.
+async fn clear(
+    db: &mut PgConnection,
+    address: ProtocolAddress,
+    kind: IdentityKind,
+    upload: &KeyUpload,
+) -> Result<(), StorageError> {
+    let replaced = [
+        (DELETE_EC, upload.one_time.is_empty()),
+        (DELETE_KYBER, upload.one_time_kyber.is_empty()),
+    ];
+    for (statement, absent) in replaced {
+        if !absent {
+            sqlx::query(statement)
+                .bind(address.aci.as_uuid())
+                .bind(i16::from(address.device_id.get()))
+                .bind(kind_column(kind))
+                .execute(&mut *db)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// What was handed out under the ids of an upload.
+async fn spent(
+    db: &mut PgConnection,
+    address: ProtocolAddress,
+    kind: IdentityKind,
+    upload: &KeyUpload,
+) -> Result<Vec<SpentRow>, StorageError> {
+    if upload.one_time.is_empty() && upload.one_time_kyber.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ec = upload.one_time.iter().map(|key| i64::from(key.id.get()));
+    let kyber = upload.one_time_kyber.iter().map(|key| i64::from(key.id.get()));
+    let rows = sqlx::query_as(SPENT)
+        .bind(address.aci.as_uuid())
+        .bind(i16::from(address.device_id.get()))
+        .bind(kind_column(kind))
+        .bind(ec.collect::<Vec<_>>())
+        .bind(kyber.collect::<Vec<_>>());
+    Ok(rows.fetch_all(db).await?)
+}
+
 /// The bundle of a row; `None` if the device has no signed keys, in which case nothing of it was taken.
-fn taken(row: &PgRow) -> Result<Option<PreKeyBundle>, StorageError> {
+fn taken(row: &PgRow, allowance: &Allowance) -> Result<Option<PreKeyBundle>, StorageError> {
     let Some(keys) = SignedRow::from_row(row)?.into_keys()? else {
         return Ok(None);
     };
@@ -220,7 +300,22 @@ fn taken(row: &PgRow) -> Result<Option<PreKeyBundle>, StorageError> {
         (Some(key_id), Some(key), Some(signature)) => Some(KyberRow { key_id, key, signature }),
         _ => None,
     };
-    bundle(&AddressedRow::from_row(row)?, keys, ec, kyber).map(Some)
+    let device = AddressedRow::from_row(row)?;
+    let stocks = [
+        stock(
+            allowance,
+            device.device_id,
+            row.try_get("ec_place")?,
+            row.try_get("ec_last")?,
+        ),
+        stock(
+            allowance,
+            device.device_id,
+            row.try_get("kyber_place")?,
+            row.try_get("kyber_last")?,
+        ),
+    ];
+    bundle(&device, keys, ec, kyber, stocks).map(Some)
 }
 
 const LOCK_DEVICE: &str = "SELECT device_id FROM devices \
@@ -249,32 +344,52 @@ const INSERT_EC: &str = "INSERT INTO one_time_ec_keys (aci, device_id, kind, pos
 const INSERT_KYBER: &str = "INSERT INTO one_time_kyber_keys (aci, device_id, kind, position, key_id, key, signature) \
     SELECT $1, $2, $3, k.position, k.id, k.key, k.signature \
     FROM unnest($4::bigint[], $5::bytea[], $6::bytea[]) WITH ORDINALITY AS k (id, key, signature, position)";
-// MATERIALIZED: a pick that were evaluated twice would lock a second key.
+const SPENT: &str = "SELECT kyber, key_id, tail FROM spent_keys \
+        WHERE aci = $1 AND device_id = $2 AND kind = $3 AND NOT kyber AND key_id = ANY ($4) \
+    UNION ALL SELECT kyber, key_id, tail FROM spent_keys \
+        WHERE aci = $1 AND device_id = $2 AND kind = $3 AND kyber AND key_id = ANY ($5)";
+// SKIP LOCKED: other nodes are sweeping as well.
+const FORGET_SPENT: &str = "DELETE FROM spent_keys WHERE ctid = ANY (ARRAY(\
+    SELECT ctid FROM spent_keys WHERE day < $1 ORDER BY day LIMIT $2 FOR UPDATE SKIP LOCKED))";
+// MATERIALIZED: a pick that were evaluated twice would lock a second key. Keys are taken from the front and the reserve is at
+// the end, so that takers at once leave it alone, whatever each of them sees of the others.
 const TAKE: &str = "WITH \
         selected AS (SELECT d.aci, d.device_id, \
                 CASE $2 WHEN 0 THEN a.aci_identity ELSE a.pni_identity END AS identity, \
                 CASE $2 WHEN 0 THEN d.registration_id ELSE d.pni_registration_id END AS registration_id, \
                 s.signed_id, s.signed_key, s.signed_signature, \
-                s.last_resort_id, s.last_resort_key, s.last_resort_signature \
+                s.last_resort_id, s.last_resort_key, s.last_resort_signature, \
+                (SELECT max(position) FROM one_time_ec_keys \
+                    WHERE aci = $1 AND device_id = d.device_id AND kind = $2) AS ec_last, \
+                (SELECT max(position) FROM one_time_kyber_keys \
+                    WHERE aci = $1 AND device_id = d.device_id AND kind = $2) AS kyber_last \
             FROM accounts AS a \
             JOIN devices AS d ON d.aci = a.aci \
             LEFT JOIN signed_keys AS s ON s.aci = d.aci AND s.device_id = d.device_id AND s.kind = $2 \
             WHERE a.aci = $1 AND ($3 IS NULL OR d.device_id = $3)), \
-        ready AS (SELECT device_id FROM selected WHERE signed_id IS NOT NULL AND last_resort_id IS NOT NULL), \
+        ready AS (SELECT device_id, ec_last - $5 AS ec_edge, kyber_last - $5 AS kyber_edge FROM selected \
+            WHERE signed_id IS NOT NULL AND last_resort_id IS NOT NULL \
+                AND ($4::smallint[] IS NULL OR device_id = ANY ($4))), \
         ec_picked AS MATERIALIZED (SELECT k.device_id, k.position FROM ready AS r CROSS JOIN LATERAL (\
             SELECT device_id, position FROM one_time_ec_keys \
-            WHERE aci = $1 AND device_id = r.device_id AND kind = $2 \
+            WHERE aci = $1 AND device_id = r.device_id AND kind = $2 AND position <= r.ec_edge \
             ORDER BY position LIMIT 1 FOR UPDATE SKIP LOCKED) AS k), \
         ec AS (DELETE FROM one_time_ec_keys AS k USING ec_picked AS p \
             WHERE k.aci = $1 AND k.device_id = p.device_id AND k.kind = $2 AND k.position = p.position \
-            RETURNING k.device_id, k.key_id AS ec_id, k.key AS ec_key), \
+            RETURNING k.device_id, k.position AS ec_place, k.key_id AS ec_id, k.key AS ec_key), \
         kyber_picked AS MATERIALIZED (SELECT k.device_id, k.position FROM ready AS r CROSS JOIN LATERAL (\
             SELECT device_id, position FROM one_time_kyber_keys \
-            WHERE aci = $1 AND device_id = r.device_id AND kind = $2 \
+            WHERE aci = $1 AND device_id = r.device_id AND kind = $2 AND position <= r.kyber_edge \
             ORDER BY position LIMIT 1 FOR UPDATE SKIP LOCKED) AS k), \
         kyber AS (DELETE FROM one_time_kyber_keys AS k USING kyber_picked AS p \
             WHERE k.aci = $1 AND k.device_id = p.device_id AND k.kind = $2 AND k.position = p.position \
-            RETURNING k.device_id, k.key_id AS kyber_id, k.key AS kyber_key, k.signature AS kyber_signature) \
+            RETURNING k.device_id, k.position AS kyber_place, \
+                k.key_id AS kyber_id, k.key AS kyber_key, k.signature AS kyber_signature), \
+        spent AS (INSERT INTO spent_keys (aci, device_id, kind, kyber, key_id, tail, day) \
+            SELECT $1, device_id, $2, false, ec_id, substring(ec_key FROM octet_length(ec_key) - 7), $6 FROM ec \
+            UNION ALL \
+            SELECT $1, device_id, $2, true, kyber_id, substring(kyber_key FROM octet_length(kyber_key) - 7), $6 FROM kyber \
+            ON CONFLICT DO NOTHING) \
     SELECT * FROM selected LEFT JOIN ec USING (device_id) LEFT JOIN kyber USING (device_id) ORDER BY device_id";
 
 #[cfg(test)]

@@ -6,12 +6,16 @@
 
 mod account_data;
 mod accounts;
+mod admin;
+mod age;
 mod attachments;
 mod devices;
 mod export;
+mod invites;
 mod keys;
 mod profiles;
 mod queue;
+mod tokens;
 mod usernames;
 
 use std::str::FromStr;
@@ -24,7 +28,7 @@ use sqlx::{ConnectOptions, PgPool, Postgres, Transaction};
 
 use super::migrate::{self, Location};
 use super::open::Place;
-use super::{OpenError, Storage, StorageError};
+use super::{OpenError, Storage, StorageError, TokenStore};
 use crate::domain::{Actor, QueueLimits};
 
 /// Opens the database at `url` with at most `pool_size` connections, of which the queue's writers get up to four. At
@@ -54,14 +58,38 @@ pub async fn open(url: &str, limits: QueueLimits, pool_size: u32) -> Result<Stor
     Ok(Storage {
         attachments: Arc::new(attachments::PgAttachments::new(database.clone())),
         accounts: Arc::new(accounts::PgAccounts::new(database.clone())),
+        admin: Arc::new(admin::PgAdmin::new(database.clone())),
+        ages: Arc::new(age::PgAges::new(database.clone())),
         devices: Arc::new(devices::PgDevices::new(database.clone())),
         keys: Arc::new(keys::PgKeys::new(database.clone())),
         profiles: Arc::new(profiles::PgProfiles::new(database.clone())),
+        tokens: Arc::new(tokens::PgTokens::new(database.clone())),
         usernames: Arc::new(usernames::PgUsernames::new(database.clone())),
+        invites: Arc::new(invites::PgInvites::new(database.clone())),
         export: Arc::new(export::PgExports::new(database.clone())),
         account_data: Arc::new(account_data::PgAccountData::new(database.clone())),
         queue: Arc::new(queue::PgQueue::new(database, writers, limits)),
     })
+}
+
+/// How many connections nodes have to the database at `url`.
+pub async fn connections(url: &str) -> Result<i64, OpenError> {
+    let (options, place) = options(url)?;
+    let mut connection = options.connect().await.map_err(|error| place.refused(&error))?;
+    let others = sqlx::query_scalar(OTHERS).fetch_one(&mut connection).await;
+    others.map_err(|error| place.refused(&error))
+}
+
+/// The sessions and token keys of a database that servers may have open.
+pub async fn tokens_beside(url: &str) -> Result<Arc<dyn TokenStore>, OpenError> {
+    migrate::require_current(&Location::Postgres(url.to_owned())).await?;
+    let (options, place) = options(url)?;
+    let pool = PoolOptions::<Postgres>::new()
+        .max_connections(1)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_with(options.options(SERVER_SETTINGS));
+    let pool = pool.await.map_err(|error| place.refused(&error))?;
+    Ok(Arc::new(tokens::PgTokens::new(Database { pool })))
 }
 
 /// The options of a connection, and how to call the database in messages.
@@ -155,6 +183,8 @@ const WRITER_SETTINGS: [(&str, &str); 3] = [
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
 ];
+const OTHERS: &str = "SELECT count(*) FROM pg_stat_activity \
+    WHERE datname = current_database() AND application_name = 'blind-relay' AND pid <> pg_backend_pid()";
 // Leaves `remote_apply` and the like as the operator set them; `off` would answer before the data is safe.
 const COMMIT_DURABLY: &str = "SELECT set_config('synchronous_commit', 'on', false) \
     WHERE current_setting('synchronous_commit') = 'off'";

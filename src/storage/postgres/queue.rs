@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 
 use super::{Database, retrying};
 use crate::domain::{
-    Actor, Batch, Day, Enqueued, Head, Mailbox, MailboxId, PageLimit, QueueLimits, Rekey, Seq, Stored,
+    Actor, Batch, Day, Enqueued, Head, Mailbox, MailboxId, PageLimit, Placed, QueueLimits, Rekey, Seq, Stored,
 };
 use crate::storage::ledger::{Counter, Ledger, NewRow, touched};
 use crate::storage::rows::{MailboxRow, StoredRow};
@@ -80,6 +80,8 @@ impl PgQueue {
                 .bind(credential.sealed_number.0.as_slice())
                 .execute(&mut *tx)
                 .await?;
+            // What was opened with the old password is over.
+            sqlx::query(END_SESSIONS).bind(by.mailbox.0).execute(&mut *tx).await?;
         }
         // From here on no batch adds to the mailbox until this commits.
         let replaced = sqlx::query(REPLACE_KEY)
@@ -122,7 +124,7 @@ impl EnvelopeQueue for PgQueue {
     async fn commit(&self, batch: &Batch) -> Result<Vec<Enqueued>, StorageError> {
         let mailboxes = touched(batch);
         if mailboxes.is_empty() {
-            return Ok(vec![Enqueued::At(Vec::new()); batch.deliveries.len()]);
+            return Ok(vec![Enqueued::At(Placed::default()); batch.deliveries.len()]);
         }
         retrying!(self.try_commit(batch, &mailboxes).await)
     }
@@ -260,6 +262,7 @@ const MAILBOX: &str = "SELECT last_seq, queue_key, interim_key FROM mailboxes WH
 const REPLACE_KEY: &str = "UPDATE mailboxes SET queue_key = $3, interim_key = NULL WHERE id = $1 AND queue_key = $2";
 const RESEAL: &str = "UPDATE envelopes AS e SET sealed = new.sealed \
     FROM unnest($2::bigint[], $3::bytea[]) AS new (seq, sealed) WHERE e.mailbox = $1 AND e.seq = new.seq";
+const END_SESSIONS: &str = "DELETE FROM token_sessions WHERE mailbox = $1";
 const REPLACE_CREDENTIAL: &str = "UPDATE devices \
     SET credential_salt = $2, credential_hash = $3, sealed_number = $4 WHERE mailbox = $1";
 const HEADS: &str = "SELECT id, last_seq FROM mailboxes WHERE id = ANY($1)";

@@ -2,14 +2,14 @@
 
 use async_trait::async_trait;
 
-use super::accounts::{drop_mailboxes, insert_device};
+use super::accounts::{drop_mailboxes, drop_spent, insert_device};
 use super::{Database, json_numbers};
 use crate::domain::{
-    Aci, Actor, Capabilities, Day, DeviceId, DeviceLink, DeviceName, LinkOffer, LinkTokenHash, Linked, MailboxId,
+    Aci, Actor, BlockChange, BlocksChanged, Capabilities, Day, DeviceId, DeviceLink, DeviceName, LinkOffer, LinkTokenHash, Linked, MailboxId,
     SecretVerifier, Timestamp,
 };
 use crate::storage::devices::{OPEN_OFFERS, refused};
-use crate::storage::rows::{OfferRow, device_id};
+use crate::storage::rows::{OfferRow, blocks, device_id};
 use crate::storage::{DeviceStore, StorageError};
 
 /// Devices in one file.
@@ -112,6 +112,9 @@ impl DeviceStore for SqliteDevices {
             .bind(i16::from(device.get()))
             .fetch_all(&mut *tx)
             .await?;
+        if !dropped.is_empty() {
+            drop_spent(&mut tx, by.address.aci, Some(device)).await?;
+        }
         drop_mailboxes(&mut tx, &dropped).await?;
         tx.commit().await?;
         Ok(dropped.into_iter().map(MailboxId).collect())
@@ -173,6 +176,27 @@ impl DeviceStore for SqliteDevices {
         Ok(true)
     }
 
+    #[tracing::instrument(name = "db.devices.change_blocks", level = "debug", skip_all)]
+    async fn change_blocks(&self, change: BlockChange, by: &Actor) -> Result<BlocksChanged, StorageError> {
+        let Some(mut tx) = self.database.begin_as(by).await? else {
+            return Ok(BlocksChanged::Gone);
+        };
+        let stored: Option<Vec<u8>> = sqlx::query_scalar(BLOCKS)
+            .bind(by.address.aci.as_uuid())
+            .fetch_one(&mut *tx)
+            .await?;
+        let Some(changed) = blocks(stored.as_deref())?.changed(&change) else {
+            return Ok(BlocksChanged::TooMany);
+        };
+        sqlx::query(SET_BLOCKS)
+            .bind(by.address.aci.as_uuid())
+            .bind(changed.to_bytes())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(BlocksChanged::Done)
+    }
+
     #[tracing::instrument(name = "db.devices.seen", level = "debug", skip_all)]
     async fn seen(&self, mailboxes: &[MailboxId], today: Day) -> Result<(), StorageError> {
         sqlx::query(SEEN)
@@ -181,6 +205,15 @@ impl DeviceStore for SqliteDevices {
             .execute(&self.database.write)
             .await?;
         Ok(())
+    }
+
+    #[tracing::instrument(name = "db.devices.suspended", level = "debug", skip_all)]
+    async fn suspended(&self, mailboxes: &[MailboxId]) -> Result<Vec<MailboxId>, StorageError> {
+        let suspended: Vec<i64> = sqlx::query_scalar(SUSPENDED)
+            .bind(json_numbers(mailboxes.iter().map(|mailbox| mailbox.0)))
+            .fetch_all(&self.database.read)
+            .await?;
+        Ok(suspended.into_iter().map(MailboxId).collect())
     }
 
     #[tracing::instrument(name = "db.devices.remove_idle", level = "debug", skip_all)]
@@ -193,17 +226,20 @@ impl DeviceStore for SqliteDevices {
             return Ok(vec![]);
         }
         let mut tx = self.database.begin().await?;
-        let removed: Vec<(uuid::Uuid, i64)> = sqlx::query_as(REMOVE_IDLE)
+        let removed: Vec<(uuid::Uuid, i16, i64)> = sqlx::query_as(REMOVE_IDLE)
             .bind(before.0)
             .bind(limit)
             .fetch_all(&mut *tx)
             .await?;
-        let dropped: Vec<i64> = removed.iter().map(|(_, mailbox)| *mailbox).collect();
+        for (aci, device, _) in &removed {
+            drop_spent(&mut tx, Aci::new(*aci), Some(device_id(*device)?)).await?;
+        }
+        let dropped: Vec<i64> = removed.iter().map(|(.., mailbox)| *mailbox).collect();
         drop_mailboxes(&mut tx, &dropped).await?;
         tx.commit().await?;
         Ok(removed
             .into_iter()
-            .map(|(aci, mailbox)| (Aci::new(aci), MailboxId(mailbox)))
+            .map(|(aci, _, mailbox)| (Aci::new(aci), MailboxId(mailbox)))
             .collect())
     }
 
@@ -235,12 +271,17 @@ const SET_CAPABILITIES: &str = "UPDATE devices SET capabilities = $4 \
     WHERE aci = $1 AND device_id = $2 AND mailbox = $3";
 const SET_LOCK: &str = "UPDATE accounts SET lock_salt = $2, lock_hash = $3 WHERE aci = $1";
 const SET_DISCOVERABLE: &str = "UPDATE accounts SET discoverable = $2 WHERE aci = $1";
+const BLOCKS: &str = "SELECT blocks FROM accounts WHERE aci = $1";
+const SET_BLOCKS: &str = "UPDATE accounts SET blocks = $2 WHERE aci = $1";
 const SEEN: &str = "UPDATE devices SET last_seen = $2 \
     WHERE mailbox IN (SELECT value FROM json_each($1)) AND last_seen < $2";
+// From the few accounts that are suspended to their devices, and not from the many mailboxes: CROSS JOIN keeps that order.
+const SUSPENDED: &str = "SELECT mailbox FROM accounts CROSS JOIN devices USING (aci) \
+    WHERE suspended AND +mailbox IN (SELECT value FROM json_each($1))";
 const ANY_IDLE: &str = "SELECT EXISTS (SELECT 1 FROM devices WHERE device_id > 1 AND last_seen < $1)";
 const REMOVE_IDLE: &str = "DELETE FROM devices WHERE mailbox IN (\
         SELECT mailbox FROM devices WHERE device_id > 1 AND last_seen < $1 ORDER BY last_seen LIMIT $2) \
-    RETURNING aci, mailbox";
+    RETURNING aci, device_id, mailbox";
 const EXPIRE_OFFERS: &str = "DELETE FROM link_offers WHERE expires <= $1";
 
 #[cfg(test)]

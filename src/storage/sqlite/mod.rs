@@ -7,13 +7,18 @@
 
 mod account_data;
 mod accounts;
+mod admin;
+mod age;
 mod attachments;
+pub mod copy;
 mod devices;
 mod export;
+mod invites;
 mod keys;
 mod lock;
 mod profiles;
 mod queue;
+mod tokens;
 mod usernames;
 
 use std::fmt::Write as _;
@@ -27,7 +32,7 @@ use sqlx::{ConnectOptions, Sqlite, SqlitePool, Transaction};
 
 use super::migrate::{self, Location};
 use super::open::Place;
-use super::{OpenError, Storage, StorageError};
+use super::{OpenError, Storage, StorageError, TokenStore};
 use crate::domain::{Actor, QueueLimits};
 
 pub(super) use lock::FileLock;
@@ -38,14 +43,34 @@ pub async fn open(path: &Path, limits: QueueLimits) -> Result<Storage, OpenError
     Ok(Storage {
         attachments: Arc::new(attachments::SqliteAttachments::new(database.clone())),
         accounts: Arc::new(accounts::SqliteAccounts::new(database.clone())),
+        admin: Arc::new(admin::SqliteAdmin::new(database.clone())),
+        ages: Arc::new(age::SqliteAges::new(database.clone())),
         devices: Arc::new(devices::SqliteDevices::new(database.clone())),
         keys: Arc::new(keys::SqliteKeys::new(database.clone())),
         profiles: Arc::new(profiles::SqliteProfiles::new(database.clone())),
+        tokens: Arc::new(tokens::SqliteTokens::new(database.clone())),
         usernames: Arc::new(usernames::SqliteUsernames::new(database.clone())),
+        invites: Arc::new(invites::SqliteInvites::new(database.clone())),
         export: Arc::new(export::SqliteExports::new(database.clone())),
         account_data: Arc::new(account_data::SqliteAccountData::new(database.clone())),
         queue: Arc::new(queue::SqliteQueue::new(database, limits)),
     })
+}
+
+/// The sessions and token keys of a database that a server may have open: no lock is taken, and nothing else is done there.
+pub async fn tokens_beside(path: &Path) -> Result<Arc<dyn TokenStore>, OpenError> {
+    migrate::require_current(&Location::Sqlite(path.to_owned())).await?;
+    let place = Place::file(path);
+    let pool = PoolOptions::<Sqlite>::new()
+        .max_connections(1)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_with(options(path).create_if_missing(false));
+    let pool = pool.await.map_err(|error| place.refused(&error))?;
+    Ok(Arc::new(tokens::SqliteTokens::new(Database {
+        write: pool.clone(),
+        read: pool,
+        _lock: None,
+    })))
 }
 
 /// The options of a connection that may write.
@@ -92,7 +117,7 @@ fn reader_options(path: &Path) -> SqliteConnectOptions {
 struct Database {
     write: SqlitePool,
     read: SqlitePool,
-    _lock: Arc<FileLock>,
+    _lock: Option<Arc<FileLock>>,
 }
 
 impl Database {
@@ -118,7 +143,7 @@ impl Database {
         Ok(Self {
             write,
             read,
-            _lock: Arc::new(lock),
+            _lock: Some(Arc::new(lock)),
         })
     }
 
@@ -196,9 +221,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Acknowledgement, Batch, Day, Delivery, Enqueued, MailboxId, Seq};
+    use crate::domain::{Acknowledgement, Batch, Day, Delivery, MailboxId, Seq};
     use crate::storage::EnvelopeQueue;
-    use crate::storage::conformance::fixtures::{queue_key, sealed_copy};
+    use crate::storage::conformance::fixtures::{placed, queue_key, sealed_copy};
     use crate::storage::testing::{ROOMY, empty_sqlite, upgrade};
 
     #[tokio::test]
@@ -304,13 +329,14 @@ mod tests {
             deliveries: vec![Delivery {
                 copies,
                 expires: Day(1),
+                ..Delivery::default()
             }],
             acknowledgements: Vec::new(),
         };
         let mut stored = 0;
         let refused = loop {
             match queue.commit(&send).await {
-                Ok(outcome) => stored += i64::from(outcome == [Enqueued::At(vec![Seq(stored + 1)])]),
+                Ok(outcome) => stored += i64::from(outcome == [placed(vec![Seq(stored + 1)])]),
                 Err(error) => break error,
             }
         };
@@ -326,7 +352,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             queue.commit(&send).await.unwrap(),
-            [Enqueued::At(vec![Seq(stored + 1)])]
+            [placed(vec![Seq(stored + 1)])]
         );
     }
 

@@ -9,7 +9,7 @@ use sqlx::SqliteConnection;
 
 use super::{Database, json_numbers, json_rows};
 use crate::domain::{
-    Actor, Batch, Day, Enqueued, Head, Mailbox, MailboxId, PageLimit, QueueLimits, Rekey, Seq, Stored,
+    Actor, Batch, Day, Enqueued, Head, Mailbox, MailboxId, PageLimit, Placed, QueueLimits, Rekey, Seq, Stored,
 };
 use crate::storage::ledger::{Counter, Ledger, NewRow, touched};
 use crate::storage::rows::{MailboxRow, StoredRow};
@@ -48,7 +48,7 @@ impl EnvelopeQueue for SqliteQueue {
     async fn commit(&self, batch: &Batch) -> Result<Vec<Enqueued>, StorageError> {
         let mailboxes = touched(batch);
         if mailboxes.is_empty() {
-            return Ok(vec![Enqueued::At(Vec::new()); batch.deliveries.len()]);
+            return Ok(vec![Enqueued::At(Placed::default()); batch.deliveries.len()]);
         }
         let mut tx = self.database.begin().await?;
         let mut ledger = self.load(&mut tx, mailboxes).await?;
@@ -93,6 +93,8 @@ impl EnvelopeQueue for SqliteQueue {
                 .bind(credential.sealed_number.0.as_slice())
                 .execute(&mut *tx)
                 .await?;
+            // What was opened with the old password is over.
+            sqlx::query(END_SESSIONS).bind(by.mailbox.0).execute(&mut *tx).await?;
         }
         let replaced = sqlx::query(REPLACE_KEY)
             .bind(by.mailbox.0)
@@ -283,11 +285,13 @@ const MAILBOX: &str = "SELECT last_seq, queue_key, interim_key FROM mailboxes WH
 const REPLACE_KEY: &str = "UPDATE mailboxes SET queue_key = $3, interim_key = NULL WHERE id = $1 AND queue_key = $2";
 const RESEAL: &str = "UPDATE envelopes SET sealed = substr($3, place.value ->> 1, place.value ->> 2) \
     FROM json_each($2) AS place WHERE mailbox = $1 AND seq = place.value ->> 0";
+const END_SESSIONS: &str = "DELETE FROM token_sessions WHERE mailbox = $1";
 const REPLACE_CREDENTIAL: &str = "UPDATE devices \
     SET credential_salt = $2, credential_hash = $3, sealed_number = $4 WHERE mailbox = $1";
 const HEADS: &str = "SELECT id, last_seq FROM mailboxes WHERE id IN (SELECT value FROM json_each($1))";
 const DUE: &str = "SELECT mailbox, seq FROM envelopes WHERE expires <= $1 ORDER BY expires LIMIT $2";
-const EMPTY_THE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+// It waits for whoever reads an older state, and writers wait for it: a backup that is being made is not waited for.
+const EMPTY_THE_LOG: &str = "PRAGMA busy_timeout = 250; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA busy_timeout = 5000";
 
 #[cfg(test)]
 mod tests {

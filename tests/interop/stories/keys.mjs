@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { Aci, ErrorCode } from '../../../examples/chat/lib/signal.mjs';
 import { connectAnonymously } from '../support/afterwards.mjs';
 import { refusal } from '../support/person.mjs';
-import { pick, someAccessKey } from '../support/scenes.mjs';
+import { UNLIMITED, pick, someAccessKey } from '../support/scenes.mjs';
 
 export function keys(story) {
   story('a full set of prekeys is published and counted', async ({ sender, register }) => {
@@ -28,7 +28,7 @@ export function keys(story) {
     await alice.client.takeBundles(bob.aci);
     await window.client.topUpPreKeys();
     assert.deepEqual(pick(await window.client.preKeyCounts()), { count: 100, pqCount: 100 });
-  });
+  }, UNLIMITED);
 
   story('each fetch hands out other one-time keys, then the last resort', async ({ sender, receiver, register }) => {
     const bob = await register(receiver, 'Bob', { preKeys: 2 });
@@ -50,6 +50,20 @@ export function keys(story) {
     assert.deepEqual(await window.read(1), ['by the last resort']);
     await window.client.send(alice.client.device.aci, 'and back');
     assert.deepEqual(await alice.read(1), ['and back']);
+  }, UNLIMITED);
+
+  story('what the server says of few keys disturbs no client', async ({ sender, receiver, register }) => {
+    const bob = await register(receiver, 'Bob', { preKeys: 3 });
+    const alice = await (await register(sender, 'Alice')).open(sender);
+    const window = await bob.open(receiver);
+    await alice.client.takeBundles(bob.aci);
+    await alice.client.takeBundles(bob.aci);
+    await alice.client.send(bob.aci, 'behind the notice');
+    assert.deepEqual(await window.read(1), ['behind the notice']);
+    await window.client.send(alice.client.device.aci, 'and back');
+    assert.deepEqual(await alice.read(1), ['and back']);
+    // So few are kept for those who show the access key.
+    assert.deepEqual(pick(await window.client.preKeyCounts()), { count: 3, pqCount: 3 });
   });
 
   story('a stranger with the access key fetches prekeys, without it they are refused', async ({ sender, receiver, register }) => {

@@ -7,7 +7,7 @@ import { ErrorCode } from '../../../examples/chat/lib/signal.mjs';
 import { UnknownRecipient } from '../../../examples/chat/lib/client.mjs';
 import { EnvelopeType } from '../../../examples/chat/lib/envelope.mjs';
 import { assertNoRepeats, assertSameTexts, numbered, refusal } from '../support/person.mjs';
-import { acquainted, borrowedContents, lists, pair, sendAll, sendTo, withoutReceipts } from '../support/scenes.mjs';
+import { UNLIMITED, acquainted, borrowedContents, lists, pair, sendAll, sendTo, withoutReceipts } from '../support/scenes.mjs';
 
 export function messages(story) {
   story('a first message and its reply', async ({ sender, receiver, register }) => {
@@ -66,7 +66,7 @@ export function messages(story) {
       [1000],
       'the queue is empty once, after the last of it',
     );
-  });
+  }, UNLIMITED);
 
   story('an unknown recipient is ServiceIdNotFound', async ({ sender, register }) => {
     const [alice] = await acquainted(sender, sender, register);

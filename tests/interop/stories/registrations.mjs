@@ -50,8 +50,8 @@ export function registrations(story) {
         refused = error;
       }
     }
-    assert.equal(refused?.code, ErrorCode.RegistrationSessionNotReadyForVerification, `${refused}`);
-    assert.equal(refused.sessionState.verified, false);
+    assert.equal(refused?.code, ErrorCode.RateLimitedError, `${refused}`);
+    assert.ok(refused.retryAfterSecs > 0 && refused.retryAfterSecs <= 600, `${refused.retryAfterSecs} seconds`);
     const more = service.requestVerification({ transport: 'sms', client: 'interop', languages: [] });
     await refusal(more, ErrorCode.RegistrationSessionNotReadyForVerification);
 
@@ -59,6 +59,48 @@ export function registrations(story) {
     await refusal(resume(receiver, number, unknown), ErrorCode.RegistrationSessionNotFound);
     await refusal(resume(receiver, number, 'abc'), ErrorCode.RegistrationSessionIdInvalid);
   });
+
+  story(
+    'whoever is invited types the code of the invite where the code that was sent is asked for',
+    async ({ sender, receiver }) => {
+      const made = await sender.admin('invite', 'create', '--uses', '1');
+      const [code] = /\b(?:[0-9A-Z]{4}-){3}[0-9A-Z]{4}\b/.exec(made) ?? [];
+      assert.ok(code, `no code in: ${made}`);
+      const number = someNumber();
+      const service = await open(receiver, number);
+      await service.requestVerification({ transport: 'sms', client: 'interop', languages: [] });
+      assert.equal(service.sessionState.allowedToRequestCode, true);
+      assert.equal(await service.verifySession('123456'), false);
+      assert.equal(await service.verifySession(code.toLowerCase()), true);
+      const { request } = await makeAccount({ number });
+      assert.equal((await service.registerAccount(request)).number, number);
+
+      const late = await open(sender, someNumber());
+      assert.equal(await late.verifySession(code), false, 'it is used up');
+    },
+    { REGISTRATION: 'invite' },
+  );
+
+  story(
+    'a code that was sent registers, the fifth wrong one ends it, and the library knows each refusal',
+    async ({ sender, receiver }) => {
+      const number = someNumber();
+      const service = await open(sender, number);
+      await refusal(service.verifySession('123456'), ErrorCode.RegistrationSessionNotReadyForVerification);
+      await service.requestVerification({ transport: 'sms', client: 'interop', languages: [] });
+      const again = service.requestVerification({ transport: 'sms', client: 'interop', languages: [] });
+      const soon = await refusal(again, ErrorCode.RateLimitedError);
+      assert.ok(soon.retryAfterSecs > 0 && soon.retryAfterSecs <= 60, `${soon.retryAfterSecs} seconds`);
+      const [, code] = /verification code: (\d{6})/.exec(sender.said()) ?? [];
+      assert.ok(code, 'the code is on standard output');
+      assert.equal(await service.verifySession(code === '000000' ? '000001' : '000000'), false);
+      const resumed = await resume(receiver, number, service.sessionId);
+      assert.equal(await resumed.verifySession(code), true);
+      const { request } = await makeAccount({ number });
+      assert.equal((await resumed.registerAccount(request)).number, number);
+    },
+    { REGISTRATION: 'otp', CODES__SMS: 'log' },
+  );
 
   story('registering a number again takes its account over, and old devices are told', async ({ sender, receiver, register, linkTo }) => {
     const [alice, bob] = await acquainted(sender, receiver, register);

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 
 import { assertSameTexts, numbered } from '../support/person.mjs';
-import { acquainted, sendAll } from '../support/scenes.mjs';
+import { UNLIMITED, acquainted, sendAll } from '../support/scenes.mjs';
 
 export function restarts(story) {
   for (const signal of ['SIGTERM', 'SIGKILL']) {
@@ -50,7 +50,7 @@ export function restarts(story) {
       for (const node of nodes) await node.restart(signal);
       await again.until(() => again.interruptions.length > 0, 'Bob to feel the restart');
       assertSameTexts(await again.read(600, { ms: 60_000 }), texts, 'Bob');
-    });
+    }, UNLIMITED);
 
     story(`a queue survives ${signal}`, async ({ nodes, sender, receiver, register }) => {
       const [alice, bob] = await acquainted(sender, receiver, register);

@@ -23,6 +23,7 @@ export class Node {
   #child = null;
   #listen = '127.0.0.1:0';
   #log = [];
+  #said = '';
 
   /**
    * @param {string[]} args what this node has besides addresses and data directory
@@ -58,6 +59,7 @@ export class Node {
     let exited = null;
     child.stdout.on('data', (chunk) => {
       stdout += chunk;
+      this.#said += chunk;
       output.changed();
     });
     child.stderr.on('data', (chunk) => this.#remember(chunk));
@@ -109,6 +111,18 @@ export class Node {
     const args = ['keys', 'show', '--json', '--data-dir', this.dataDir, ...this.args];
     const { stdout } = await promisify(execFile)(BINARY, args, { env: this.environment });
     return PublicKey.deserialize(new Uint8Array(Buffer.from(JSON.parse(stdout).trust_root_base64, 'base64')));
+  }
+
+  /** All that it has written to standard output. */
+  said() {
+    return this.#said;
+  }
+
+  /** What the operator is told who has this node do something. */
+  async admin(...words) {
+    const args = ['admin', ...words, '--data-dir', this.dataDir, ...this.args];
+    const { stdout } = await promisify(execFile)(BINARY, args, { env: this.environment });
+    return stdout;
   }
 
   /** The last lines of its log. */

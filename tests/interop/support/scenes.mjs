@@ -9,6 +9,9 @@ import { base64, bytesFrom } from '../../../examples/chat/lib/device.mjs';
 import { EnvelopeType } from '../../../examples/chat/lib/envelope.mjs';
 import { SHORT_MS } from './wait.mjs';
 
+/** For stories in which one person says more than people do. */
+export const UNLIMITED = { RATE_LIMITS: 'off' };
+
 /** Two people online, strangers yet. */
 export async function pair(sender, receiver, register) {
   const windows = [];

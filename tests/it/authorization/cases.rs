@@ -7,6 +7,7 @@ use super::form::Form;
 use crate::support::fan_out::{self, Entry};
 use crate::support::keys::{base64, digest};
 use crate::support::person::{open_session, verified_session};
+use crate::support::tokens::Tokens;
 use crate::support::usernames::{Name, url_safe};
 use crate::support::{Person, Server, ask, random, single};
 
@@ -79,7 +80,7 @@ pub(super) async fn case(route: &Route, server: &Server, caller: &Person, target
     let session = async |rest: &str| format!("/v1/verification/session/{}{rest}", open_session(server, &number).await);
     let path = route.path;
     match (route.method, path) {
-        ("get", "/v1/keepalive" | "/openapi.json" | "/v1/time") => Case::new(path, 200),
+        ("get", "/.well-known/jwks.json" | "/v1/keepalive" | "/openapi.json" | "/v1/time" | "/v1/limits") => Case::new(path, 200),
 
         ("post", "/v1/verification/session") => Case::new(path, 200).json(json!({ "number": number })),
         ("get", "/v1/verification/session/{id}") => Case::new(session("").await, 200),
@@ -114,6 +115,10 @@ pub(super) async fn case(route: &Route, server: &Server, caller: &Person, target
         }
         ("get", "/v1/certificate/delivery") => Case::new(format!("{path}?includeE164=false"), 200),
 
+        ("get", "/v1/blocks") => Case::new(path, 200),
+        ("put" | "delete", "/v1/blocks/{id}") => Case::new(format!("/v1/blocks/{}", guid()), 204),
+        ("delete", "/v1/blocks") => Case::new(path, 204),
+
         ("get", "/v1/devices" | "/v1/devices/provisioning/code") => Case::new(path, 200),
         ("put", "/v1/devices/link") => {
             // To an account of its own, which has room.
@@ -138,6 +143,23 @@ pub(super) async fn case(route: &Route, server: &Server, caller: &Person, target
         // Nobody listens there.
         ("put", "/v1/provisioning/{address}") => {
             Case::new(format!("/v1/provisioning/{}==", "A".repeat(22)), 404).json(json!({ "body": base64(b"message") }))
+        }
+
+        ("post", "/v1/auth/token") | ("get", "/v1/auth/sessions") => Case::new(path, 200),
+        ("post", "/v1/auth/refresh") => {
+            let tokens = Tokens::open(server, caller).await;
+            Case::new(path, 200)
+                .json(json!({ "refreshToken": tokens.refresh }))
+                .once()
+        }
+        ("post", "/v1/auth/revoke") => {
+            let tokens = Tokens::open(server, caller).await;
+            Case::new(path, 204).json(json!({ "refreshToken": tokens.refresh }))
+        }
+        ("delete", "/v1/auth/sessions") => Case::new(path, 204),
+        ("delete", "/v1/auth/sessions/{id}") => {
+            let tokens = Tokens::open(server, caller).await;
+            Case::new(format!("/v1/auth/sessions/{}", tokens.session), 204)
         }
 
         ("get", "/v2/keys") => Case::new(path, 200),

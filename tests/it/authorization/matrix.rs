@@ -4,6 +4,7 @@ use blind_relay::http::routes::{Access, ROUTES, Route, Service};
 
 use super::cases::{Body, Case, case};
 use crate::support::person::basic;
+use crate::support::tokens::Tokens;
 use crate::support::{Backend, Person, Server, Socket, ask};
 
 /// Who asks, as far as a route may care.
@@ -24,7 +25,7 @@ enum Who {
 /// How the request comes. The credentials of a plain request are its header; those of a tunnelled one are its socket's,
 /// whatever header it carries.
 #[derive(Debug)]
-enum Way {
+pub(super) enum Way {
     Http(Option<String>),
     Socket {
         opened: Option<String>,
@@ -39,14 +40,19 @@ fn expected(access: Access, who: Who, case: &Case) -> u16 {
         (Access::Anonymous, Who::Nobody | Who::Unproven) => case.success,
         (Access::Anonymous, _) => 400,
         (Access::Number, _) => 401,
+        // Its proof is in the body, which is the rightful one.
+        (Access::RefreshToken, _) => case.success,
         // Its credentials only bring the password of the device to come.
         (Access::LinkToken, Who::Nobody) => 401,
         (Access::LinkToken, _) => case.success,
-        (Access::Device | Access::Primary | Access::DeviceOrAccessKey, Who::Nobody | Who::Unproven) => 401,
+        (
+            Access::Device | Access::Password | Access::Primary | Access::DeviceOrAccessKey,
+            Who::Nobody | Who::Unproven,
+        ) => 401,
         (Access::Primary, Who::Linked) => 401,
-        (Access::Device, Who::Linked) => case.linked.unwrap_or(case.success),
-        (Access::Device | Access::Primary, Who::Foreign) => case.foreign.unwrap_or(case.success),
-        (Access::Device | Access::Primary | Access::DeviceOrAccessKey, _) => case.success,
+        (Access::Device | Access::Password, Who::Linked) => case.linked.unwrap_or(case.success),
+        (Access::Device | Access::Password | Access::Primary, Who::Foreign) => case.foreign.unwrap_or(case.success),
+        (Access::Device | Access::Password | Access::Primary | Access::DeviceOrAccessKey, _) => case.success,
         // No device credentials stand in for the keys, or for a form.
         (Access::AccessKeys, _) => 401,
         (Access::UploadForm, _) => 403,
@@ -54,14 +60,14 @@ fn expected(access: Access, who: Who, case: &Case) -> u16 {
 }
 
 /// An account with two devices, and somebody to reach.
-struct Cast {
-    alice: Person,
+pub(super) struct Cast {
+    pub(super) alice: Person,
     tablet: Person,
-    bob: Person,
+    pub(super) bob: Person,
 }
 
 impl Cast {
-    async fn new(server: &Server) -> Self {
+    pub(super) async fn new(server: &Server) -> Self {
         let alice = Person::register(server).await;
         Self {
             tablet: alice.link(server).await,
@@ -142,24 +148,51 @@ async fn t58_every_route_refuses_whoever_proves_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t58_every_route_answers_devices_as_declared() {
-    answers_devices_as_declared(false).await;
+    answers_devices_as_declared(false, Showing::Passwords).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t58_every_route_answers_devices_through_sockets_as_declared() {
-    answers_devices_as_declared(true).await;
+    answers_devices_as_declared(true, Showing::Passwords).await;
 }
 
-async fn answers_devices_as_declared(tunnelled: bool) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t07_every_route_answers_a_token_as_the_device_whose_it_is() {
+    answers_devices_as_declared(false, Showing::Tokens).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t07_every_route_answers_a_token_through_sockets_as_the_device_whose_it_is() {
+    answers_devices_as_declared(true, Showing::Tokens).await;
+}
+
+/// What devices show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Showing {
+    Passwords,
+    Tokens,
+}
+
+async fn answers_devices_as_declared(tunnelled: bool, showing: Showing) {
     let server = Server::spawn(Backend::Sqlite).await;
     // Credentials inside a socket that has its own are looked at by no route that asks who it is.
     let wrong = basic(&Person::register(&server).await.aci, "not it, not it");
-    let way = |person: &Person| {
+    let way = async |person: &Person| {
+        let shown = match showing {
+            Showing::Passwords => person.authorization(),
+            Showing::Tokens => Tokens::open(&server, person).await.bearer(),
+        };
         if tunnelled {
-            socket(Some(person.authorization()), Some(wrong.clone()))
+            socket(Some(shown), Some(wrong.clone()))
         } else {
-            Way::Http(Some(person.authorization()))
+            Way::Http(Some(shown))
         }
+    };
+    let expected = |access, who, case: &Case| match (access, showing) {
+        (Access::Password, Showing::Tokens) => 403,
+        // It is no password for the device to come.
+        (Access::LinkToken, Showing::Tokens) if !tunnelled => 401,
+        _ => expected(access, who, case),
     };
     let routes = ROUTES
         .iter()
@@ -170,7 +203,7 @@ async fn answers_devices_as_declared(tunnelled: bool) {
             let Cast { alice, tablet, bob } = Cast::new(&server).await;
             let caller = if who == Who::Linked { &tablet } else { &alice };
             let case = case(route, &server, caller, &bob).await;
-            let status = perform(&server, route, &case, &way(caller), &[]).await;
+            let status = perform(&server, route, &case, &way(caller).await, &[]).await;
             let wanted = expected(route.access, who, &case);
             assert_eq!(status, wanted, "{} {} as {who:?}", route.method, route.path);
         }
@@ -182,7 +215,7 @@ async fn answers_devices_as_declared(tunnelled: bool) {
             if who == Who::Primary && case.once {
                 continue;
             }
-            let status = perform(&server, route, &case, &way(person), &[]).await;
+            let status = perform(&server, route, &case, &way(person).await, &[]).await;
             let wanted = expected(route.access, who, &case);
             assert_eq!(status, wanted, "{} {} as {who:?}", route.method, route.path);
         }
@@ -213,6 +246,14 @@ async fn t58_what_is_open_to_others_than_devices_asks_for_its_own_proof() {
                     assert_eq!(status, case.success, "{way:?}");
                 }
             }
+            Access::RefreshToken => {
+                let mut case = case(route, &server, &alice, &bob).await;
+                case.body = Some(Body::Json(serde_json::json!({ "refreshToken": "A".repeat(215) })));
+                for way in [Way::Http(Some(alice.authorization())), socket(Some(alice.authorization()), None)] {
+                    let status = perform(&server, route, &case, &way, &[]).await;
+                    assert_eq!(status, 401, "{} {} with another token", route.method, route.path);
+                }
+            }
             Access::UploadForm => {
                 let (case, other) = (
                     case(route, &server, &alice, &bob).await,
@@ -227,7 +268,12 @@ async fn t58_what_is_open_to_others_than_devices_asks_for_its_own_proof() {
                 let status = perform(&server, route, &case, &way, &[]).await;
                 assert_eq!(status, case.success, "{} {}", route.method, route.path);
             }
-            Access::Anyone | Access::Anonymous | Access::LinkToken | Access::Device | Access::Primary => {}
+            Access::Anyone
+            | Access::Anonymous
+            | Access::LinkToken
+            | Access::Device
+            | Access::Password
+            | Access::Primary => {}
         }
     }
 }
@@ -237,7 +283,7 @@ fn socket(opened: Option<String>, inner: Option<String>) -> Way {
 }
 
 /// The status of the answer.
-async fn perform(server: &Server, route: &Route, case: &Case, way: &Way, more: &[(&str, String)]) -> u16 {
+pub(super) async fn perform(server: &Server, route: &Route, case: &Case, way: &Way, more: &[(&str, String)]) -> u16 {
     let method = route.method.to_uppercase();
     let headers = case.headers.iter().chain(more);
     match way {

@@ -1,7 +1,6 @@
 //! What a thief of a backup has: a copy of the database while messages wait in it, and none of the secrets.
 
 use futures_util::future::join_all;
-use sqlx::{Connection, SqliteConnection};
 
 use super::marks::Fate;
 use super::places::{dump, of};
@@ -36,7 +35,7 @@ async fn t71_a_backup_without_the_secrets_has_nothing_in_clear_and_random_bodies
     world.ask(opening).await.expect(200);
 
     let search = Search::new(&world.marks);
-    let found = search.bytes("the backup", &backup(&world, backend).await);
+    let found = search.bytes("the backup", &backup(&world, backend));
     assert!(
         found.iter().any(|hit| hit.fate == Fate::Stored),
         "what is there is found"
@@ -69,17 +68,14 @@ async fn send(world: &World, from: &Person, to: &Person, sealed: bool) {
 }
 
 /// The database as backups hold it.
-async fn backup(world: &World, backend: Backend) -> Vec<u8> {
+fn backup(world: &World, backend: Backend) -> Vec<u8> {
     let place = world.nodes[0].place();
     match backend {
         Backend::Postgres => dump(place.database_url().unwrap()),
         Backend::Sqlite => {
-            let url = format!("sqlite://{}", place.sqlite().display());
             let copy = place.path().join("copy.db");
-            let mut database = SqliteConnection::connect(&url).await.unwrap();
-            let copying = sqlx::query("VACUUM INTO $1").bind(copy.to_str().unwrap());
-            copying.execute(&mut database).await.unwrap();
-            database.close().await.unwrap();
+            let made = world.node().run(&["backup", copy.to_str().unwrap()]);
+            assert!(made.status.success(), "{made:?}");
             let copied = std::fs::read(copy).unwrap();
             // And as they are when files are copied, with the log.
             let raw =

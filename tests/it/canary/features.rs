@@ -10,6 +10,7 @@ use crate::support::attachments::Form;
 use crate::support::fan_out::{self, Entry};
 use crate::support::keys::{base64, digest, one_time_keys};
 use crate::support::provisioning::NewDevice;
+use crate::support::tokens::Tokens;
 use crate::support::usernames::{Name, url_safe};
 use crate::support::{Answer, Event, Person, Server, Socket, single};
 
@@ -24,6 +25,7 @@ pub(super) async fn use_everything(world: &World, people: &[Person]) {
         username(world, server, person).await;
         account_data(world, server, person).await;
         attachments(world, server, person).await;
+        Box::pin(tokens(world, server, person)).await;
         Box::pin(devices(world, server, person)).await;
     });
     join_all(publishing).await;
@@ -84,6 +86,7 @@ async fn account(world: &World, server: &Server, person: &Person, other: &Person
     attributes[marks.text("unknown field")] = marks.text("unknown value").into();
     attributes["capabilities"][marks.text("capability")] = true.into();
     let lock = json!({ "registrationLock": digits(&marks.raw("registration lock")) });
+    let blocked = format!("/v1/blocks/{}", uuid::Uuid::from_bytes(marks.raw("blocked id")));
     for (method, path, body, status) in [
         ("PUT", "/v1/accounts/attributes", attributes, 204),
         ("PUT", "/v1/accounts/registration_lock", lock, 204),
@@ -113,6 +116,11 @@ async fn account(world: &World, server: &Server, person: &Person, other: &Person
             json!({ "spqr": true, marks.text("capability"): true }),
             204,
         ),
+        ("PUT", blocked.as_str(), Value::Null, 204),
+        ("GET", "/v1/blocks", Value::Null, 200),
+        ("DELETE", blocked.as_str(), Value::Null, 204),
+        ("DELETE", "/v1/blocks", Value::Null, 204),
+        ("PUT", blocked.as_str(), Value::Null, 204),
         ("GET", "/v1/accounts/whoami", Value::Null, 200),
         ("GET", "/v1/certificate/delivery?includeE164=true", Value::Null, 200),
         ("GET", "/v2/config", Value::Null, 200),
@@ -304,6 +312,53 @@ async fn upload(world: &World, server: &Server, form: &Form, bytes: &[u8]) {
     world.ask(opening.header("content-length", "0")).await.expect(201);
     world.ask(form.part(server, 0, bytes.len(), bytes)).await.expect(204);
     world.ask(server.request("GET", &form.download())).await.expect(200);
+}
+
+/// Sessions with tokens, each of which passes through: those that are good, used up and thrown away.
+async fn tokens(world: &World, server: &Server, person: &Person) {
+    let taken = |answer: &Answer| {
+        let tokens = Tokens::of(answer);
+        world.marks.exact("access token", Fate::Passing, &tokens.access);
+        world.marks.exact("refresh token", Fate::Passing, &tokens.refresh);
+        tokens
+    };
+    let opening = || world.ask(person.request(server, "POST", "/v1/auth/token"));
+    let first = taken(&opening().await);
+    let other = world.node();
+    world
+        .ask(first.request(other, "GET", "/v1/accounts/whoami"))
+        .await
+        .expect(200);
+    let attempt = world.marks.text("name of an attempt");
+    for _ in 0..2 {
+        let refreshing = first.refreshing(other).header("idempotency-key", &attempt);
+        taken(&world.ask(refreshing).await);
+    }
+    world.ask(first.refreshing(server)).await.expect(401);
+    let second = taken(&opening().await);
+    world
+        .ask(second.request(server, "GET", "/v1/auth/sessions"))
+        .await
+        .expect(200);
+    let path = format!("/v1/auth/sessions/{}", second.session);
+    world.ask(second.request(other, "DELETE", &path)).await.expect(204);
+    let third = taken(&opening().await);
+    let revoking = server.request("POST", "/v1/auth/revoke");
+    world
+        .ask(revoking.json(&json!({ "refreshToken": third.refresh })))
+        .await
+        .expect(204);
+    taken(&opening().await);
+    world
+        .ask(person.request(server, "DELETE", "/v1/auth/sessions"))
+        .await
+        .expect(204);
+    // One that stays.
+    taken(&opening().await);
+    world
+        .ask(server.request("GET", "/.well-known/jwks.json"))
+        .await
+        .expect(200);
 }
 
 async fn devices(world: &World, server: &Server, person: &Person) {

@@ -218,10 +218,31 @@ async fn accounts(world: &World, caller: &Person, target: &Person) {
         let opening = server.request("POST", "/v1/verification/session");
         world.ask(opening.json(&json!({ "number": number }))).await.expect(400);
     }
+    for (sign, status) in [("@", 200), ("@@", 400)] {
+        let address = format!("{}{sign}example.org", marks.text("e-mail address"));
+        let opening = server.request("POST", "/v1/verification/session");
+        let answer = world
+            .ask(opening.json(&json!({ "email": address })))
+            .await
+            .expect(status);
+        if let Some(number) = answer.json()["number"].as_str() {
+            marks.exact("number of an e-mail address", Fate::Passing, &number[1..]);
+        }
+    }
     world
         .ask(server.request("GET", &format!("/v1/verification/session/{unknown}")))
         .await
         .expect(404);
+
+    for name in ["access_token", "password"] {
+        let secret = marks.text("secret in a query");
+        let asking = caller.request(server, "GET", &format!("/v1/accounts/whoami?{name}={secret}"));
+        world.ask(asking).await.expect(400);
+    }
+    for path in ["/v1/auth/refresh", "/v1/auth/revoke"] {
+        let shown = json!({ "refreshToken": marks.text("refresh token of nobody") });
+        world.ask(server.request("POST", path).json(&shown)).await.expect(401);
+    }
 
     let mut late = caller.new_device();
     late.password = marks.text("password of a device");

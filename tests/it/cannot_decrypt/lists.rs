@@ -178,6 +178,20 @@ pub(super) const OPENERS: &[(&str, &str)] = &[
         "access keys, with the pepper; numbers of sessions and link offers, with the id or token that is shown",
     ),
     (
+        "src/auth/tokens/carried.rs",
+        "the keys that a device's password would open, which its access token carries, while the token is shown",
+    ),
+    ("src/auth/tokens/keys.rs", "the keys that sign tokens, with the pepper"),
+    ("src/auth/tokens/mod.rs", "both of those, for whoever shows a token"),
+    (
+        "src/auth/tokens/refresh.rs",
+        "what a refresh token says: whose it is, and the same keys, while it is shown",
+    ),
+    (
+        "src/directory/memo.rs",
+        "bundles of public keys that were answered a moment ago, with the idempotency key of the client that asks again",
+    ),
+    (
         "src/relay/drain.rs",
         "the queue of a device, with its queue key, while the device reads; and once the queue of one from before there were \
          queue keys, with an interim key that is sealed under the pepper until the device comes",
@@ -199,6 +213,8 @@ pub(super) const TYPES: &[(&str, &str)] = &[
     ),
     ("Epoch", "the keys to seal rows with for an hour"),
     ("EpochKey", "a key to seal rows with for an hour"),
+    ("NewTokenSession", "a session with tokens that a device is about to open"),
+    ("OpenedSession", "a session with tokens that was opened"),
     ("Opener", "opens the rows of one device, with the device's queue key"),
     (
         "PrivateKey",
@@ -219,6 +235,12 @@ pub(super) const TYPES: &[(&str, &str)] = &[
     ("SessionLimits", "how much a connection is given at once"),
     ("SessionOut", "the state of such a verification"),
     ("SessionUpdateIn", "a request about such a verification"),
+    ("TokenSecrets", "keys derived from the pepper, for tokens"),
+    ("TokenSession", "a session with tokens: its device, and two days"),
+    ("TokenSessionId", "of such a session"),
+    ("TokenSessionOut", "such a session, as its owner sees it"),
+    ("TokenSessions", "which of them stand"),
+    ("TokenSessionsOut", "several of them, as their owner sees them"),
     ("Unsealable", "why an envelope was not sealed"),
     (
         "UnsealedRow",

@@ -1,8 +1,10 @@
 //! Who has an account, asked by those who have no business to know: strangers with identifiers (T45), a crawl through
 //! numbers (T46), and a thief of the database with all numbers there are (T47).
 
+mod blocked;
 mod likelihood;
 mod numbers;
+mod policies;
 
 use std::time::Instant;
 

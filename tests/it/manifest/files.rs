@@ -29,7 +29,14 @@ async fn b1_files_and_objects_of_a_server_are_those_of_the_manifest(backend: Bac
         assert_eq!(mode(&place.join(shared)), "0600");
         kinds.insert(shared.to_owned());
     }
-    let mut expected = vec!["pepper", "server-key", "trust-root", "{realm}/{name}/{start}-{tag}"];
+    let mut expected = vec![
+        "admin.sock",
+        "generation",
+        "pepper",
+        "server-key",
+        "trust-root",
+        "{realm}/{name}/{start}-{tag}",
+    ];
     if backend == Backend::Sqlite {
         expected.extend(["relay.db", "relay.db-shm", "relay.db-wal", "relay.db.lock"]);
     }

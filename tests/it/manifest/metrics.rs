@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use blind_relay::http::routes::ROUTES;
+use blind_relay::limits::DECLARED;
 use blind_relay::manifest::{BoundedBy, Label, Manifest, MetricKind};
 
 use super::words::{Word, inside, items, words};
@@ -216,6 +217,7 @@ fn allows(label: &Label, value: &str) -> bool {
             BESIDE_THE_LIST.contains(&value) || ROUTES.iter().any(|route| route.path == value)
         }
         (None, Some(BoundedBy::Statuses)) => value.parse().is_ok_and(|status: u16| (100..600).contains(&status)),
+        (None, Some(BoundedBy::Limits)) => DECLARED.iter().any(|limit| limit.name == value),
         _ => false,
     }
 }

@@ -207,6 +207,7 @@ fn code(viewer: Viewer) -> &'static str {
         Viewer::Rd => "Rd",
         Viewer::Ow => "Ow",
         Viewer::Pub => "Pub",
+        Viewer::Ad => "Ad",
         Viewer::Operator => "operator",
     }
 }
@@ -288,6 +289,7 @@ fn in_words(viewer: Viewer) -> &'static str {
         Viewer::Rd => "whoever listens to its Redis",
         Viewer::Ow => "you",
         Viewer::Pub => "people who may write to you",
+        Viewer::Ad => "whoever administers the server",
         Viewer::Operator => "whoever runs the server",
     }
 }

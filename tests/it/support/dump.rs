@@ -18,10 +18,15 @@ pub(crate) struct Dump(pub(crate) BTreeMap<String, BTreeSet<DumpedRow>>);
 impl Dump {
     /// What the server's database holds now.
     pub(crate) async fn of(server: &Server) -> Self {
-        match server.place().database_url() {
+        let mut dump = match server.place().database_url() {
             Some(url) => postgres(url).await,
             None => sqlite(server).await,
+        };
+        // It counts on by itself.
+        if let Some(settings) = dump.0.get_mut("settings") {
+            settings.retain(|row| row.get("name").is_none_or(|name| name != "generation"));
         }
+        dump
     }
 
     /// The rows of a table.

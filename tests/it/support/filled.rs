@@ -5,6 +5,7 @@ use serde_json::json;
 use super::attachments::Form;
 use super::keys::base64;
 use super::person::{message, open_session};
+use super::tokens::Tokens;
 use super::usernames::{Name, url_safe};
 use super::{Person, Server, ask, hex, random, single};
 
@@ -24,8 +25,10 @@ impl Filled {
         phone.link_code(server).await;
         open_session(server, &phone.number).await;
         for device in [&phone, &laptop] {
+            Tokens::open(server, device).await;
             device.upload_keys(server, 100, 3).await;
         }
+        claim(server, sender, &phone, "*").await;
         let mut attributes = phone.attributes();
         attributes["recoveryPassword"] = base64(&random::<32>()).into();
         attributes["registrationLock"] = hex(&random::<32>()).into();
@@ -46,6 +49,12 @@ impl Filled {
         write_to(server, sender, &phone, &[&phone, &laptop]).await;
         Self { phone, laptop, picture }
     }
+}
+
+/// Takes a key of each kind from these devices of an account.
+pub(crate) async fn claim(server: &Server, from: &Person, to: &Person, devices: &str) {
+    let path = format!("/v2/keys/{}/{devices}", to.aci);
+    ask(from.request(server, "GET", &path)).await.expect(200);
 }
 
 /// Sends a message to these devices of an account.

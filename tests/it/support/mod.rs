@@ -1,6 +1,7 @@
 //! What the tests share: servers of their own, people with real keys, a WebSocket client, and patience that ends.
 
 pub(crate) mod attachments;
+pub(crate) mod carrier;
 pub(crate) mod ciphertext;
 pub(crate) mod dump;
 pub(crate) mod fan_out;
@@ -14,7 +15,9 @@ pub(crate) mod provisioning;
 pub(crate) mod proxy;
 pub(crate) mod redis_server;
 pub(crate) mod server;
+pub(crate) mod smtp_server;
 pub(crate) mod socket;
+pub(crate) mod tokens;
 pub(crate) mod traffic;
 pub(crate) mod turn_server;
 pub(crate) mod usernames;

@@ -84,6 +84,7 @@ pub(crate) struct Server {
     child: Child,
     address: String,
     log: Arc<Mutex<String>>,
+    said: Arc<Mutex<String>>,
     place: Arc<Place>,
     settings: Vec<(String, String)>,
     client: reqwest::Client,
@@ -125,6 +126,8 @@ impl Server {
             .env("BLIND_RELAY_DATABASE_POOL_SIZE", "8")
             // Most tests ask for what is answered, not when, and thousands of answers in a row would wait.
             .env("BLIND_RELAY_RELAY__ANSWER_TICK_MILLIS", "1")
+            // They come from one network and ask more than people do. Tests of the limits switch them on.
+            .env("BLIND_RELAY_RATE_LIMITS", "off")
             .env("BLIND_RELAY_PEPPER_FILE", place.path().join("pepper"))
             .env("BLIND_RELAY_TRUST_ROOT_FILE", place.path().join("trust-root"))
             .envs(place.database_url.iter().map(|url| ("BLIND_RELAY_DATABASE_URL", url)))
@@ -156,6 +159,7 @@ impl Server {
             child,
             address,
             log,
+            said: keep_log(out),
             place,
             settings,
             client: reqwest::Client::new(),
@@ -164,8 +168,26 @@ impl Server {
 
     /// Another run of the program with this server's settings, to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command_line(arguments).output().unwrap()
+    }
+
+    /// The same, not started yet.
+    pub(crate) fn command_line(&self, arguments: &[&str]) -> Command {
         let mut command = Self::command(&self.place, &self.settings);
-        command.args(arguments).output().unwrap()
+        command.args(arguments);
+        command
+    }
+
+    /// The same, not run yet.
+    pub(crate) fn command_of(&self, arguments: &[&str]) -> Command {
+        let mut command = Self::command(&self.place, &self.settings);
+        command.args(arguments);
+        command
+    }
+
+    /// Its data directory.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        PathBuf::from(&self.settings[0].1)
     }
 
     /// Host and port of the main listener.
@@ -189,15 +211,25 @@ impl Server {
         self.log.lock().unwrap().clone()
     }
 
-    /// The text of `/metrics`.
-    pub(crate) async fn metrics(&self) -> String {
+    /// What it has written to standard output so far, after its first line.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// Where it serves metrics.
+    pub(crate) async fn admin_url(&self) -> String {
         let mut admin = None;
         until("the admin address in the log", async || {
             admin = admin_address(&self.log());
             admin.is_some()
         })
         .await;
-        let answer = ask(self.client.get(format!("http://{}/metrics", admin.unwrap())))
+        format!("http://{}", admin.unwrap())
+    }
+
+    /// The text of `/metrics`.
+    pub(crate) async fn metrics(&self) -> String {
+        let answer = ask(self.client.get(format!("{}/metrics", self.admin_url().await)))
             .await
             .expect(200);
         String::from_utf8(answer.body.to_vec()).unwrap()
@@ -270,7 +302,7 @@ pub(crate) async fn spawn_pair(redis_url: &str, settings: &[(&str, &str)]) -> (S
     )
 }
 
-/// Reads a process's standard error for as long as it lives.
+/// Reads what a process writes for as long as it lives.
 fn keep_log(stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     let log = Arc::new(Mutex::new(String::new()));
     let kept = Arc::clone(&log);

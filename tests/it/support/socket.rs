@@ -39,6 +39,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 pub(crate) struct Socket {
     stream: WebSocketStream<Box<dyn ByteStream>>,
     waiting: VecDeque<Event>,
+    notices: VecDeque<(u64, Value)>,
     next_id: u64,
 }
 
@@ -58,20 +59,9 @@ impl Socket {
         authorization: Option<&str>,
         headers: &[(&'static str, &str)],
     ) -> Result<Self, u16> {
-        let mut request = format!("ws://{address}/v1/websocket/").into_client_request().unwrap();
-        for (name, value) in headers
-            .iter()
-            .copied()
-            .chain(authorization.map(|value| ("authorization", value)))
-        {
-            request.headers_mut().insert(name, value.parse().unwrap());
-        }
-        let stream: Box<dyn ByteStream> = Box::new(TcpStream::connect(address).await.unwrap());
-        match within("an upgrade", tokio_tungstenite::client_async(request, stream)).await {
-            Ok((stream, _)) => Ok(Self::over(stream)),
-            Err(Error::Http(response)) => Err(response.status().as_u16()),
-            Err(error) => panic!("the upgrade failed: {error}"),
-        }
+        let authorization = authorization.map(|value| ("authorization", value));
+        let headers: Vec<_> = headers.iter().copied().chain(authorization).collect();
+        try_open_at(address, "/v1/websocket/", &headers).await
     }
 
     /// A socket that is open already.
@@ -79,6 +69,7 @@ impl Socket {
         Self {
             stream,
             waiting: VecDeque::new(),
+            notices: VecDeque::new(),
             next_id: 0,
         }
     }
@@ -96,7 +87,13 @@ impl Socket {
         within("an event", async {
             loop {
                 return match self.stream.next().await {
-                    Some(Ok(Message::Binary(bytes))) => event(bytes),
+                    Some(Ok(Message::Binary(bytes))) => match event(bytes) {
+                        Incoming::Event(event) => event,
+                        Incoming::Notice(id, notice) => {
+                            self.notices.push_back((id, notice));
+                            continue;
+                        }
+                    },
                     Some(Ok(Message::Close(frame))) => {
                         // The goodbye of this side leaves with the next read.
                         let _ = self.stream.next().await;
@@ -108,6 +105,24 @@ impl Socket {
             }
         })
         .await
+    }
+
+    /// What the server itself has said since this was asked last, with the ids to answer under. As in clients that know
+    /// nothing of notices, they are in nobody's way.
+    pub(crate) fn notices(&mut self) -> Vec<(u64, Value)> {
+        self.notices.drain(..).collect()
+    }
+
+    /// The next notice, when it comes.
+    pub(crate) async fn notice(&mut self) -> (u64, Value) {
+        loop {
+            if let Some(notice) = self.notices.pop_front() {
+                return notice;
+            }
+            // The answer says that what was pushed before it has been read.
+            self.keepalive().await;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
     }
 
     /// The next envelope, with the id to answer it under. Fails if anything else comes first.
@@ -240,7 +255,27 @@ impl Socket {
     }
 }
 
-fn event(bytes: Bytes) -> Event {
+/// Opens a socket at any path, or says with which status the upgrade was refused.
+pub(crate) async fn try_open_at(address: &str, path: &str, headers: &[(&'static str, &str)]) -> Result<Socket, u16> {
+    let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    let stream: Box<dyn ByteStream> = Box::new(TcpStream::connect(address).await.unwrap());
+    match within("an upgrade", tokio_tungstenite::client_async(request, stream)).await {
+        Ok((stream, _)) => Ok(Socket::over(stream)),
+        Err(Error::Http(response)) => Err(response.status().as_u16()),
+        Err(error) => panic!("the upgrade failed: {error}"),
+    }
+}
+
+/// A frame of the server.
+enum Incoming {
+    Event(Event),
+    Notice(u64, Value),
+}
+
+fn event(bytes: Bytes) -> Incoming {
     let message = WebSocketMessage::decode(bytes).unwrap();
     if let Some(request) = message.request {
         assert_eq!(message.r#type, Some(Type::Request.into()));
@@ -251,18 +286,25 @@ fn event(bytes: Bytes) -> Event {
                 .iter()
                 .any(|header| header.starts_with("X-Signal-Timestamp:"))
         );
-        return match request.path.as_deref() {
+        if request.path.as_deref() == Some("/api/v1/notice") {
+            assert!(request.headers.contains(&"Content-Type:application/json".to_owned()));
+            return Incoming::Notice(
+                request.id.unwrap(),
+                serde_json::from_slice(&request.body.unwrap()).unwrap(),
+            );
+        }
+        return Incoming::Event(match request.path.as_deref() {
             Some("/api/v1/message") => Event::Envelope(
                 request.id.unwrap(),
                 Box::new(Envelope::decode(request.body.unwrap()).unwrap()),
             ),
             Some("/api/v1/queue/empty") => Event::Empty,
             other => panic!("a request that no client knows: {other:?}"),
-        };
+        });
     }
     let response = message.response.unwrap();
     let headers = response.headers.iter().map(|header| header.split_once(':').unwrap());
-    Event::Answer(
+    Incoming::Event(Event::Answer(
         response.id.unwrap(),
         Answer {
             status: response.status.unwrap().try_into().unwrap(),
@@ -271,5 +313,5 @@ fn event(bytes: Bytes) -> Event {
                 .collect(),
             body: response.body.unwrap_or_default(),
         },
-    )
+    ))
 }

@@ -3,7 +3,7 @@ use keys_schema::sealed_queue::{Opener, QueueKey};
 use super::*;
 use crate::domain::{PageLimit, Seq};
 use crate::storage::conformance::fixtures::register;
-use crate::storage::migrate::{down, up};
+use crate::storage::migrate::{SEALED_QUEUE, down, status, up};
 use crate::storage::testing::{ROOMY, TestDatabase, interim_keys, postgres, sqlite, upgrade};
 
 const MAILBOXES: [MailboxId; 2] = [MailboxId(70), MailboxId(-7)];
@@ -16,15 +16,27 @@ async fn before() -> Vec<TestDatabase> {
         register(database, 1, MAILBOXES[0].0).await;
         register(database, 2, MAILBOXES[1].0).await;
         database.close().await;
-        for _ in 0..3 {
-            down(database.location()).await.unwrap();
-        }
+        back_to(database, SEALED_QUEUE).await;
+        down(database.location()).await.unwrap();
         database.execute_either(FILL_SQLITE, FILL_POSTGRES).await;
         database
             .execute("UPDATE mailboxes SET last_seq = 1201, envelopes = 1200, bytes = 5")
             .await;
     }
     databases
+}
+
+/// Takes every step back that came after this one.
+async fn back_to(database: &TestDatabase, version: i64) {
+    while let Some(last) = status(database.location())
+        .await
+        .unwrap()
+        .iter()
+        .rfind(|step| step.applied)
+        && last.version > version
+    {
+        down(database.location()).await.unwrap();
+    }
 }
 
 // Envelope `n` is so many bytes of 7: what of `n` is left by 2,000.
@@ -132,18 +144,14 @@ async fn t64_an_upgrade_that_ended_in_the_middle_goes_on() {
 async fn t64_there_is_no_way_back_while_envelopes_are_sealed() {
     for mut database in before().await {
         up(database.location(), &upgrade()).await.unwrap();
-        for _ in 0..2 {
-            down(database.location()).await.unwrap();
-        }
+        back_to(&database, SEALED_QUEUE).await;
         assert!(matches!(down(database.location()).await, Err(OpenError::Sealed)));
         up(database.location(), &upgrade()).await.unwrap();
         database.reopen().await;
         assert_eq!(database.number("SELECT count(*) FROM envelopes").await, 2400);
         database.execute("DELETE FROM envelopes").await;
         database.close().await;
-        for _ in 0..2 {
-            down(database.location()).await.unwrap();
-        }
+        back_to(&database, SEALED_QUEUE).await;
         assert_eq!(
             down(database.location()).await.unwrap().map(|step| step.version),
             Some(7)

@@ -1,0 +1,2 @@
+DROP TABLE spent_keys;
+DELETE FROM settings WHERE name IN ('database_id', 'generation', 'restore_epoch', 'backup_copy');
