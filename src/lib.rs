@@ -13,8 +13,8 @@
 //! 6. The client's answer becomes an acknowledgement, and the next commit deletes the row.
 
 pub mod accounts;
-pub mod age;
 pub mod admin;
+pub mod age;
 pub mod attachments;
 pub mod audit;
 pub mod auth;

@@ -27,10 +27,10 @@ use crate::config::{Config, Database, Limits, Pepper, Tls};
 use crate::domain::{Clock, SystemClock, Timestamp};
 use crate::http::crowd::Crowd;
 use crate::http::health::Readiness;
-use crate::limits::{Elapsed, Scale, monotonic};
-use crate::http::operator::socket::AdminSocket;
 use crate::http::listener::{ConnectionLimits, Door, Listener};
+use crate::http::operator::socket::AdminSocket;
 use crate::http::proxies::Proxies;
+use crate::limits::{Elapsed, Scale, monotonic};
 use crate::secret_file;
 use crate::storage::migrate;
 use crate::tls::{ServerTls, TlsFiles, self_signed};
@@ -264,7 +264,9 @@ async fn run_with_cut(config: Config, shutdown: CancellationToken, cut: Cancella
         ),
         #[expect(clippy::float_cmp, reason = "exactly what was written")]
         Scale::Times(times) if times != 1.0 => {
-            tracing::warn!("rate limits are not those that are declared: rate_limits or --limits says how many times as much");
+            tracing::warn!(
+                "rate limits are not those that are declared: rate_limits or --limits says how many times as much"
+            );
         }
         Scale::Times(_) => {}
     }

@@ -254,7 +254,7 @@ async fn kill_at_random(
 ) -> anyhow::Result<u64> {
     let mut kills = 0;
     while !run.over.load(Ordering::Relaxed) {
-        tokio::time::sleep(Duration::from_millis(200 + random() % 2_000)).await;
+        tokio::time::sleep(Duration::from_millis(1_000 + random() % 4_000)).await;
         let at = one_of(servers.len());
         let gone = servers.remove(at);
         gone.stop().await?;
@@ -295,8 +295,8 @@ const LANES: usize = 8;
 const KEYS: u32 = 100;
 /// Claims under way through one socket.
 const WINDOW: u64 = 16;
-/// Higher than those of the keys that are not one-time keys.
-const FIRST_ID: u32 = 1_000;
+/// Higher than those of the keys that are not one-time keys: the vectors have random ones of up to 24 bits.
+const FIRST_ID: u32 = 1 << 24;
 /// A node needs a moment to come back.
 const TRIES: usize = 2_000;
 const AGAIN: Duration = Duration::from_millis(20);

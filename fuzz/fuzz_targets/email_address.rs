@@ -9,6 +9,9 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         let taken = address.as_str();
         assert!(taken.len() <= 254 && taken.bytes().all(|byte| byte.is_ascii_graphic()));
         assert!(!taken.contains(['<', '>', ',', ';', ':', '"', '(', ')', '[', ']', '\\']));
-        assert!(EmailAddress::parse(taken) == Ok(address.clone()), "it is taken as it stands");
+        assert!(
+            EmailAddress::parse(taken) == Ok(address.clone()),
+            "it is taken as it stands"
+        );
     }
 });

@@ -9,9 +9,7 @@ use moka::sync::Cache;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use crate::domain::{
-    Account, Actor, Day, MailboxId, ProtocolAddress, SecretVerifier, ServiceId, TokenSessionId,
-};
+use crate::domain::{Account, Actor, Day, MailboxId, ProtocolAddress, SecretVerifier, ServiceId, TokenSessionId};
 use crate::sealing::random;
 use crate::storage::{AccountCache, StorageError};
 

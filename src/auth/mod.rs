@@ -16,8 +16,8 @@ mod unidentified;
 pub use authenticate::{Authenticated, Authenticator, Proven};
 pub use basic::{BasicCredentials, BasicUser, MalformedAuthorization};
 pub use contact::{Contact, EmailAddress, InvalidEmail};
-pub use credentials::Credentials;
 pub use credential::{DeviceSecret, Password, matches, queue_key, verifier};
+pub use credentials::Credentials;
 pub use number::{InvalidNumber, Number};
 pub use secrets::{
     ServerSecrets, link_token_hash, open_link_number, open_session_contact, random_aci, random_invite_id,

@@ -7,8 +7,8 @@ use keys_schema::sealed_queue::QueuePublicKey;
 use keys_schema::{Aci, IdentityKey, Pni, ServiceId, created_at};
 
 use super::{
-    Avatar, Blocks, Day, DeviceId, IdentityKind, MailboxId, NumberHash, RegistrationId, Sealed, SecretVerifier, SessionKey,
-    SignedKeys,
+    Avatar, Blocks, Day, DeviceId, IdentityKind, MailboxId, NumberHash, RegistrationId, Sealed, SecretVerifier,
+    SessionKey, SignedKeys,
 };
 
 /// A registered identity.

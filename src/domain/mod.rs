@@ -3,8 +3,8 @@
 mod account;
 mod account_data;
 mod address;
-mod age;
 mod admin;
+mod age;
 mod attachment;
 mod blocks;
 mod clock;
@@ -30,11 +30,11 @@ pub use account_data::{
     Written,
 };
 pub use address::{DeviceId, IdentityKind, InvalidAddress, ProtocolAddress, RegistrationId};
-pub use age::{Age, Aged, Invalidated, Restored};
 pub use admin::{
-    AccountGlance, AdminAct, AdminEntry, AdminOutcome, AdminRecord, ChainEnd, ChainEnds, ChainFault, ChainWalk, LogPage,
-    Pseudonym, Sums,
+    AccountGlance, AdminAct, AdminEntry, AdminOutcome, AdminRecord, ChainEnd, ChainEnds, ChainFault, ChainWalk,
+    LogPage, Pseudonym, Sums,
 };
+pub use age::{Age, Aged, Invalidated, Restored};
 pub use attachment::{
     Appended, Attachment, AttachmentName, Budget, MAX_SEGMENTS, NewUpload, Opened, QuotaBucket, REMOVED_DAYS, Segment,
     Turn, TurnTaken, Upload, UploadTimes,
@@ -42,16 +42,16 @@ pub use attachment::{
 pub use blocks::{BlockChange, BlockTag, Blocks, BlocksChanged};
 pub use clock::{Clock, Day, SystemClock, Timestamp};
 pub use envelope::{
-    Acknowledgement, Batch, Copy, Delivery, Enqueued, Head, Held, MailboxId, PageLimit, Placed, Put, QueueLimits, Queued,
-    SealedEnvelope, SenderTag, Seq, Share, Stored,
+    Acknowledgement, Batch, Copy, Delivery, Enqueued, Head, Held, MailboxId, PageLimit, Placed, Put, QueueLimits,
+    Queued, SealedEnvelope, SenderTag, Seq, Share, Stored,
 };
 pub use invite::{Invite, InviteHash, InviteId, MAX_INVITES};
 pub use linking::{Actor, DeviceLink, LinkOffer, Linked};
 pub use mailbox::{Mailbox, NewCredential, Rekey};
 pub use notice::Notice;
 pub use pre_keys::{
-    Allowance, BundleSelector, KeyCount, KeyUpload, KyberSource, PreKeyBundle, Published, SPENT_DAYS, SignedKeys, Stock,
-    TakenBundles,
+    Allowance, BundleSelector, KeyCount, KeyUpload, KyberSource, PreKeyBundle, Published, SPENT_DAYS, SignedKeys,
+    Stock, TakenBundles,
 };
 pub use profile::{Avatar, AvatarChange, MAX_PROFILE_VERSIONS, Profile, ProfileVersion};
 pub use provisioning::ProvisioningAddress;

@@ -4,14 +4,14 @@
 //! plain HTTP or through a WebSocket (`socket/`); the handler cannot tell, and need not.
 
 pub mod admin;
-pub mod drain;
 pub mod crowd;
+pub mod drain;
 pub mod error;
 pub mod etag;
 pub mod health;
 pub mod listener;
-pub mod operator;
 pub mod network;
+pub mod operator;
 pub mod proxies;
 pub mod remote_config;
 pub mod routes;

@@ -116,7 +116,12 @@ mod tests {
             ("https://relay.example", "http://relay.example", false, true),
             ("https://relay.example:8443", "https://relay.example", false, false),
             ("https://evil.example", "https://relay.example", false, false),
-            ("https://relay.example.evil.example", "https://relay.example", false, false),
+            (
+                "https://relay.example.evil.example",
+                "https://relay.example",
+                false,
+                false,
+            ),
             ("null", "https://relay.example", false, false),
             ("", "https://relay.example", false, false),
         ] {

@@ -23,8 +23,9 @@ use super::health::{self, Readiness};
 use super::state::AppState;
 use super::wire::calling::TimeOut;
 use super::{
-    absent, account_data, accounts, blocks, calling, certificates, devices, export, keys, limits, mailbox, messages, multi_recipient,
-    openapi, password, profiles, provisioning, query_secrets, rate, registration, remote_config, reports, socket, tokens, usernames, verification,
+    absent, account_data, accounts, blocks, calling, certificates, devices, export, keys, limits, mailbox, messages,
+    multi_recipient, openapi, password, profiles, provisioning, query_secrets, rate, registration, remote_config,
+    reports, socket, tokens, usernames, verification,
 };
 
 /// Routes with their state.

@@ -8,10 +8,10 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::accounts::{Invites, Linker, Registrar};
 use crate::admin::AdminState;
 use crate::admin::pseudonym::Pseudonyms;
 use crate::age;
-use crate::accounts::{Invites, Linker, Registrar};
 use crate::auth::{Authenticator, ServerSecrets};
 use crate::calling::Relays;
 use crate::config::{AccountData, Config, Database};
@@ -60,10 +60,9 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle, elapsed: Elaps
         );
     }
     let age = age::Keeper::start(&config.data_dir, Arc::clone(&storage.ages), Arc::clone(&clock)).await?;
-    lifecycle.background.spawn(age.run(
-        lifecycle.stop_background.clone(),
-        lifecycle.give_up.clone(),
-    ));
+    lifecycle
+        .background
+        .spawn(age.run(lifecycle.stop_background.clone(), lifecycle.give_up.clone()));
     let issuer = keys::issuer(config, &*storage.accounts).await?;
     let accounts = Arc::new(AccountCache::new(Arc::clone(&storage.accounts), config.cache.accounts));
     let waiting = Arc::new(Registry::new(config.limits.max_provisioning_sockets));

@@ -102,7 +102,10 @@ async fn a_server_that_must_not_go_on_stops_in_order_and_fails() {
     let serving = tokio::spawn(server.serve(CancellationToken::new(), CancellationToken::new()));
     assert!(get(address, "/health/ready").await.starts_with("HTTP/1.1 200"));
     give_up.cancel();
-    let ended = tokio::time::timeout(Duration::from_secs(10), serving).await.unwrap().unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(10), serving)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(ended.unwrap_err().to_string().contains("start it again"));
     assert!(TcpStream::connect(address).await.is_err());
 }

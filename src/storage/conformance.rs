@@ -5,8 +5,8 @@
 
 pub(crate) mod account_data;
 pub(crate) mod accounts;
-pub(crate) mod age;
 pub(crate) mod admin;
+pub(crate) mod age;
 pub(crate) mod attachments;
 pub(crate) mod devices;
 pub(crate) mod export;
@@ -338,7 +338,7 @@ macro_rules! account_data_store_suite {
 }
 
 pub(crate) use {
-    account_data_store_suite, account_store_suite, age_store_suite, admin_store_suite, attachment_store_suite, device_store_suite, envelope_queue_suite,
-    export_store_suite, invite_store_suite, key_store_suite, profile_store_suite, suite, token_store_suite,
-    username_store_suite,
+    account_data_store_suite, account_store_suite, admin_store_suite, age_store_suite, attachment_store_suite,
+    device_store_suite, envelope_queue_suite, export_store_suite, invite_store_suite, key_store_suite,
+    profile_store_suite, suite, token_store_suite, username_store_suite,
 };

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use crate::domain::{
-    Aci, Actor, BlockChange, BlocksChanged, Capabilities, Day, DeviceId, DeviceLink, DeviceName, LinkOffer, LinkTokenHash, Linked, MailboxId,
-    SecretVerifier, Timestamp,
+    Aci, Actor, BlockChange, BlocksChanged, Capabilities, Day, DeviceId, DeviceLink, DeviceName, LinkOffer,
+    LinkTokenHash, Linked, MailboxId, SecretVerifier, Timestamp,
 };
 
 use super::StorageError;

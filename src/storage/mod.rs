@@ -35,9 +35,10 @@ use async_trait::async_trait;
 use keys_schema::EcPublicKey;
 
 use crate::domain::{
-    Account, Aci, Actor, Allowance, Attempt, AttributesUpdate, Batch, BundleSelector, CodeHash, Day, Done, Enqueued, Erased, Head, IdentityKind, KeyCount,
-    KeyUpload, Mailbox, MailboxId, NumberHash, PageLimit, ProtocolAddress, Published, Registered, Registration, Rekey, Seq,
-    ServiceId, SessionKey, SignedKeys, Stored, TakenBundles, Timestamp, VerificationSession,
+    Account, Aci, Actor, Allowance, Attempt, AttributesUpdate, Batch, BundleSelector, CodeHash, Day, Done, Enqueued,
+    Erased, Head, IdentityKind, KeyCount, KeyUpload, Mailbox, MailboxId, NumberHash, PageLimit, ProtocolAddress,
+    Published, Registered, Registration, Rekey, Seq, ServiceId, SessionKey, SignedKeys, Stored, TakenBundles,
+    Timestamp, VerificationSession,
 };
 
 pub use account_data::AccountDataStore;

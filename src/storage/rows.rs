@@ -15,10 +15,11 @@ use uuid::Uuid;
 
 use super::StorageError;
 use crate::domain::{
-    Account, AccountGlance, AdminEntry, Allowance, Attachment, AttachmentName, Avatar, Blocks, Capabilities, ChainEnd, ChainEnds, CreatedAt, Day, Device, DeviceId, DeviceName,
-    IdentityKind, Invite, InviteId, KyberSource, LinkOffer, LinkTokenHash, Mailbox, MailboxId, NumberHash,
-    PreKeyBundle, Profile, Registration, RegistrationId, Sealed, SealedEnvelope, SecretVerifier, Segment, Seq,
-    SessionKey, SignedKeys, Stock, Stored, Sums, Timestamp, TokenKey, TokenSession, TokenSessionId, UnidentifiedAccess, VerificationSession,
+    Account, AccountGlance, AdminEntry, Allowance, Attachment, AttachmentName, Avatar, Blocks, Capabilities, ChainEnd,
+    ChainEnds, CreatedAt, Day, Device, DeviceId, DeviceName, IdentityKind, Invite, InviteId, KyberSource, LinkOffer,
+    LinkTokenHash, Mailbox, MailboxId, NumberHash, PreKeyBundle, Profile, Registration, RegistrationId, Sealed,
+    SealedEnvelope, SecretVerifier, Segment, Seq, SessionKey, SignedKeys, Stock, Stored, Sums, Timestamp, TokenKey,
+    TokenSession, TokenSessionId, UnidentifiedAccess, VerificationSession,
 };
 
 macro_rules! rows {

@@ -18,7 +18,9 @@
 use bytes::{Buf, BufMut, Bytes};
 use uuid::Uuid;
 
-use crate::domain::{Aci, IdentityKind, KeyCount, MailboxId, Notice, ProvisioningAddress, Seq, Timestamp, TokenSessionId};
+use crate::domain::{
+    Aci, IdentityKind, KeyCount, MailboxId, Notice, ProvisioningAddress, Seq, Timestamp, TokenSessionId,
+};
 
 use super::{ConnectionId, Hint};
 

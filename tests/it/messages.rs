@@ -53,7 +53,11 @@ async fn wrong_devices_are_named_and_nothing_is_stored(backend: Backend) {
 }
 
 async fn a_full_queue_refuses_with_429_and_stores_nothing(backend: Backend) {
-    let server = Server::spawn_with(backend, &[("QUEUE__MAX_ENVELOPES", "3"), ("QUEUE__SENDER_SHARE_PERCENT", "100")]).await;
+    let server = Server::spawn_with(
+        backend,
+        &[("QUEUE__MAX_ENVELOPES", "3"), ("QUEUE__SENDER_SHARE_PERCENT", "100")],
+    )
+    .await;
     let (alice, bob) = (Person::register(&server).await, Person::register(&server).await);
     for content in [b"1", b"2", b"3"] {
         send(&server, &alice, &bob, content).await.expect(200);

@@ -208,7 +208,11 @@ async fn a_story_needs_no_key_and_skips_who_does_not_exist(backend: Backend) {
 }
 
 async fn a_full_queue_is_named_and_keeps_the_message_from_nobody_else(backend: Backend) {
-    let server = Server::spawn_with(backend, &[("QUEUE__MAX_ENVELOPES", "2"), ("QUEUE__SENDER_SHARE_PERCENT", "100")]).await;
+    let server = Server::spawn_with(
+        backend,
+        &[("QUEUE__MAX_ENVELOPES", "2"), ("QUEUE__SENDER_SHARE_PERCENT", "100")],
+    )
+    .await;
     let people = people(&server, 3).await;
     for content in [b"1", b"2"] {
         send(&server, &people[0], &people[1], content).await.expect(200);

@@ -132,6 +132,9 @@ async fn t43_silent_pings_of_strangers_are_stored_nowhere_and_answered_alike(bac
     assert_eq!(bob.fetch(&server).await, json!({ "messages": [], "more": false }));
 }
 
+/// Makes the same request again and again.
+type Asking<'a> = Box<dyn Fn() -> reqwest::RequestBuilder + 'a>;
+
 /// So many at once, for one sender and one target.
 const PINGS: usize = 60;
 
@@ -152,7 +155,7 @@ async fn t43_whoever_pings_too_often_is_refused_and_disturbs_nobody(backend: Bac
         let request = server.request("PUT", path);
         request.header("unidentified-access-key", carol.access_key_header())
     };
-    let ways: [(&str, u16, Box<dyn Fn() -> reqwest::RequestBuilder>); 5] = [
+    let ways: [(&str, u16, Asking<'_>); 5] = [
         ("a stranger", 200, Box::new(stranger)),
         (
             "an account",
@@ -309,7 +312,10 @@ fn b14_only_commands_that_shut_an_account_out_name_one_and_no_setting_does() {
         seen += 1;
         // A limit for all of them, or a switch, cannot say whom it means.
         let says_whom = !matches!(value, toml::Value::Integer(_) | toml::Value::Boolean(_));
-        assert!(!aims(&name) || !says_whom || OF_OTHERS.contains(&name.as_str()), "the setting {name}");
+        assert!(
+            !aims(&name) || !says_whom || OF_OTHERS.contains(&name.as_str()),
+            "the setting {name}"
+        );
     }
     assert!(seen > 20, "the settings are read");
 }

@@ -71,26 +71,27 @@ fn world(database: &TestDatabase, kind: &Kind, work: Option<WorkBits>) -> World 
     }
 }
 
-/// Makes each a test on both databases.
-macro_rules! on_both {
-    ($($name:ident)+) => {$(
-        mod $name {
-            #[tokio::test]
-            async fn on_sqlite() {
+/// Makes each test once per backend: `on_sqlite::NAME` and `on_postgres::NAME`.
+macro_rules! on_each_backend {
+    ($($name:ident)+) => {
+        mod on_sqlite {
+            $(#[tokio::test]
+            async fn $name() {
                 super::$name(super::sqlite(super::ROOMY).await.unwrap()).await;
-            }
-
-            #[tokio::test]
-            async fn on_postgres() {
+            })+
+        }
+        mod on_postgres {
+            $(#[tokio::test]
+            async fn $name() {
                 if let Some(database) = super::postgres(super::ROOMY).await {
                     super::$name(database).await;
                 }
-            }
+            })+
         }
-    )+};
+    };
 }
 
-on_both! {
+on_each_backend! {
     t01_after_five_wrong_codes_the_right_one_is_refused_too
     t02_a_code_is_sent_once_a_minute_and_five_times_at_most
     an_address_has_a_number_and_gets_its_codes_by_mail

@@ -124,7 +124,11 @@ impl Driver {
         if stopping.poll(cx).is_ready() {
             return Poll::Ready(Turn::End(End::Stopping));
         }
-        if self.session.as_mut().is_some_and(|session| session.poll_over(cx).is_ready()) {
+        if self
+            .session
+            .as_mut()
+            .is_some_and(|session| session.poll_over(cx).is_ready())
+        {
             return Poll::Ready(Turn::End(End::Dismissed(Dismissal::CredentialsDead)));
         }
         // As long as anything moves, go round again. A socket that is never idle still yields: the runtime's budget makes

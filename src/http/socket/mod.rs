@@ -21,8 +21,8 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use crate::limits::Limit;
 use crate::auth::{Authenticated, BasicUser, Credentials};
+use crate::limits::Limit;
 
 use super::drain::OpenSocket;
 use super::error::ApiError;
@@ -67,7 +67,17 @@ pub(super) async fn upgrade(
     let tasks = node.tasks.clone();
     tasks.spawn(async move {
         // Boxed parts, so that a socket that only waits is small.
-        if let Some(driver) = Box::pin(open(node, router, principal, ticket, wishes, reached, (counted, upgrade))).await {
+        if let Some(driver) = Box::pin(open(
+            node,
+            router,
+            principal,
+            ticket,
+            wishes,
+            reached,
+            (counted, upgrade),
+        ))
+        .await
+        {
             driver.run().await;
         }
         drop(place);

@@ -264,7 +264,10 @@ pub(crate) async fn registering_again_drops_the_rest(database: &TestDatabase) {
             one_time: vec![ec_key(1), ec_key(2)],
             ..KeyUpload::default()
         };
-        assert_eq!(storage.keys.publish(&device, IdentityKind::Aci, &upload).await.unwrap(), Published::Done(0));
+        assert_eq!(
+            storage.keys.publish(&device, IdentityKind::Aci, &upload).await.unwrap(),
+            Published::Done(0)
+        );
     }
     fill(database, &[1001, 1002]).await;
     let again = start_over(&*storage.accounts, registration(1, 1003)).await;
@@ -406,7 +409,10 @@ pub(crate) async fn deleting_leaves_nothing(database: &TestDatabase) {
         one_time: vec![ec_key(1)],
         ..KeyUpload::default()
     };
-    assert_eq!(storage.keys.publish(&second, IdentityKind::Pni, &upload).await.unwrap(), Published::Done(0));
+    assert_eq!(
+        storage.keys.publish(&second, IdentityKind::Pni, &upload).await.unwrap(),
+        Published::Done(0)
+    );
     let mut gone = storage.accounts.delete(&actor(1, 1001)).await.unwrap().mailboxes;
     gone.sort();
     assert_eq!(gone, [MailboxId(1001), MailboxId(1002)]);

@@ -132,7 +132,7 @@ pub(crate) async fn numbers_given_out_since_are_given_to_nothing_else(database: 
     let key = DataKey([1; 32]);
     let write = async |expected| {
         let write = DataWrite {
-            key: key.clone(),
+            key,
             expected: Revision(expected),
             value: Some(bytes::Bytes::from_static(b"kept")),
         };

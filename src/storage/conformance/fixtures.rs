@@ -7,9 +7,10 @@ use keys_schema::{
 use uuid::Uuid;
 
 use crate::domain::{
-    Account, Actor, Blocks, Capabilities, Copy, CreatedAt, Day, Device, DeviceId, DeviceLink, DeviceName, Enqueued, LinkOffer,
-    LinkTokenHash, Linked, MailboxId, NumberHash, Placed, ProtocolAddress, Registered, Registration, RegistrationId, Sealed,
-    SealedEnvelope, SecretVerifier, Seq, ServiceId, SignedKeys, Stored, Timestamp, UnidentifiedAccess,
+    Account, Actor, Blocks, Capabilities, Copy, CreatedAt, Day, Device, DeviceId, DeviceLink, DeviceName, Enqueued,
+    LinkOffer, LinkTokenHash, Linked, MailboxId, NumberHash, Placed, ProtocolAddress, Registered, Registration,
+    RegistrationId, Sealed, SealedEnvelope, SecretVerifier, Seq, ServiceId, SignedKeys, Stored, Timestamp,
+    UnidentifiedAccess,
 };
 use crate::storage::testing::TestDatabase;
 use crate::storage::{AccountStore, Storage};

@@ -54,10 +54,7 @@ pub(crate) async fn an_invite_is_listed_until_it_is_revoked_or_over(database: &T
         assert!(invites.create(&hash, invite).await.unwrap());
     }
     assert_eq!(invites.list(TODAY).await.unwrap(), [older.clone(), newer.clone()]);
-    assert_eq!(
-        invites.list(TODAY.plus(1)).await.unwrap(),
-        std::slice::from_ref(&newer)
-    );
+    assert_eq!(invites.list(TODAY.plus(1)).await.unwrap(), std::slice::from_ref(&newer));
     assert!(invites.revoke(&newer.id).await.unwrap());
     assert!(!invites.revoke(&newer.id).await.unwrap());
     assert_eq!(invites.list(TODAY).await.unwrap(), [older]);

@@ -7,8 +7,8 @@ use super::fixtures::{
     aci, actor, add_second_device, ec_key, identity, kyber_key, linked_actor, register, signed_key, signed_keys,
 };
 use crate::domain::{
-    Allowance, BundleSelector, Day, DeviceId, IdentityKind, KeyCount, KeyUpload, KyberSource, PreKeyBundle, ProtocolAddress,
-    Published, QueueLimits,
+    Allowance, BundleSelector, Day, DeviceId, IdentityKind, KeyCount, KeyUpload, KyberSource, PreKeyBundle,
+    ProtocolAddress, Published, QueueLimits,
 };
 use crate::storage::KeyStore;
 use crate::storage::testing::{ROOMY, TestDatabase};
@@ -61,7 +61,10 @@ pub(crate) async fn publishing_replaces_whole_sets(database: &TestDatabase) {
             .unwrap(),
         DONE
     );
-    assert_eq!(keys.publish(&actor(1, 1001), ACI, &upload([7, 5], [9])).await.unwrap(), DONE);
+    assert_eq!(
+        keys.publish(&actor(1, 1001), ACI, &upload([7, 5], [9])).await.unwrap(),
+        DONE
+    );
     assert_eq!(count(&keys, address, ACI).await, (2, 1));
     let bundle = take(&keys, ACI).await;
     assert!(bundle.one_time == Some(ec_key(7)) && bundle.kyber == kyber_key(9, 9));
@@ -99,7 +102,10 @@ pub(crate) async fn publishing_replaces_signed_keys_one_by_one(database: &TestDa
 pub(crate) async fn publishing_for_a_device_that_is_gone_answers_false(database: &TestDatabase) {
     let (keys, _) = keys(database).await;
     for nobody in [linked_actor(1, 2, 1001), actor(9, 1001)] {
-        assert_eq!(keys.publish(&nobody, ACI, &upload([1], [1])).await.unwrap(), Published::Gone);
+        assert_eq!(
+            keys.publish(&nobody, ACI, &upload([1], [1])).await.unwrap(),
+            Published::Gone
+        );
         assert_eq!(count(&keys, nobody.address, ACI).await, (0, 0));
         assert_eq!(keys.find_signed(nobody.address, ACI).await.unwrap(), None);
     }
@@ -124,7 +130,10 @@ pub(crate) async fn concurrent_uploads_do_not_mix(database: &TestDatabase) {
         uploads.push(tokio::spawn(async move {
             let ids = || (0..20 + uploader).map(move |n| uploader * 1_000 + n);
             for _ in 0..5 {
-                assert_eq!(keys.publish(&actor(1, 1001), ACI, &upload(ids(), ids())).await.unwrap(), DONE);
+                assert_eq!(
+                    keys.publish(&actor(1, 1001), ACI, &upload(ids(), ids())).await.unwrap(),
+                    DONE
+                );
             }
         }));
     }
@@ -376,7 +385,10 @@ pub(crate) async fn t13_a_key_that_was_handed_out_is_left_out_of_an_upload(datab
     assert_eq!(keys.publish(&actor(1, 1001), ACI, &all).await.unwrap(), DONE);
     assert!(take(&keys, ACI).await.one_time == Some(ec_key(1)));
     // As a client sends it whose answer was lost.
-    assert_eq!(keys.publish(&actor(1, 1001), ACI, &all).await.unwrap(), Published::Done(2));
+    assert_eq!(
+        keys.publish(&actor(1, 1001), ACI, &all).await.unwrap(),
+        Published::Done(2)
+    );
     assert_eq!(count(&keys, address, ACI).await, (2, 2));
     let bundle = take(&keys, ACI).await;
     assert!(bundle.one_time == Some(ec_key(2)) && bundle.kyber == kyber_key(2, 2));
@@ -398,7 +410,9 @@ pub(crate) async fn t13_a_key_that_was_handed_out_is_left_out_of_an_upload(datab
 
 pub(crate) async fn t13_another_key_under_a_spent_id_spoils_the_upload(database: &TestDatabase) {
     let (keys, address) = keys(database).await;
-    keys.publish(&actor(1, 1001), ACI, &upload([1, 2], [1, 2])).await.unwrap();
+    keys.publish(&actor(1, 1001), ACI, &upload([1, 2], [1, 2]))
+        .await
+        .unwrap();
     take(&keys, ACI).await;
     let SignedUpload(signed) = SignedUpload::new(5);
     let mut other_ec = ec_key(9);
@@ -495,13 +509,18 @@ pub(crate) async fn spent_ids_go_with_their_device_and_account(database: &TestDa
 
 pub(crate) async fn spent_ids_are_forgotten_after_their_days(database: &TestDatabase) {
     let (keys, _) = keys(database).await;
-    keys.publish(&actor(1, 1001), ACI, &upload([1, 2], [1, 2])).await.unwrap();
+    keys.publish(&actor(1, 1001), ACI, &upload([1, 2], [1, 2]))
+        .await
+        .unwrap();
     take(&keys, ACI).await;
     take(&keys, ACI).await;
     assert_eq!(keys.forget_spent(TODAY, 10).await.unwrap(), 0);
     assert_eq!(keys.forget_spent(TODAY.plus(1), 3).await.unwrap(), 3);
     assert_eq!(keys.forget_spent(TODAY.plus(1), 3).await.unwrap(), 1);
-    assert_eq!(keys.publish(&actor(1, 1001), ACI, &upload([1], [1])).await.unwrap(), DONE);
+    assert_eq!(
+        keys.publish(&actor(1, 1001), ACI, &upload([1], [1])).await.unwrap(),
+        DONE
+    );
 }
 
 /// An upload of the two signed keys.

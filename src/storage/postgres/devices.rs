@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use super::accounts::{drop_mailboxes, drop_spent, insert_device};
 use super::{Database, retrying};
 use crate::domain::{
-    Aci, Actor, BlockChange, BlocksChanged, Capabilities, Day, DeviceId, DeviceLink, DeviceName, LinkOffer, LinkTokenHash, Linked, MailboxId,
-    SecretVerifier, Timestamp,
+    Aci, Actor, BlockChange, BlocksChanged, Capabilities, Day, DeviceId, DeviceLink, DeviceName, LinkOffer,
+    LinkTokenHash, Linked, MailboxId, SecretVerifier, Timestamp,
 };
 use crate::storage::devices::{OPEN_OFFERS, refused};
 use crate::storage::rows::{OfferRow, blocks, device_id};
@@ -333,7 +333,8 @@ const SET_BLOCKS: &str = "UPDATE accounts SET blocks = $2 WHERE aci = $1";
 const SEEN: &str = "UPDATE devices SET last_seen = $2 WHERE mailbox = ANY($1) AND last_seen < $2";
 const IDLE: &str = "SELECT aci, mailbox FROM devices WHERE device_id > 1 AND last_seen < $1 \
     ORDER BY last_seen LIMIT $2";
-const REMOVE_IDLE: &str = "DELETE FROM devices WHERE mailbox = ANY($1) AND last_seen < $2 RETURNING aci, device_id, mailbox";
+const REMOVE_IDLE: &str =
+    "DELETE FROM devices WHERE mailbox = ANY($1) AND last_seen < $2 RETURNING aci, device_id, mailbox";
 const EXPIRE_OFFERS: &str = "DELETE FROM link_offers WHERE expires <= $1";
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use super::accounts::{drop_mailboxes, drop_spent, insert_device};
 use super::{Database, json_numbers};
 use crate::domain::{
-    Aci, Actor, BlockChange, BlocksChanged, Capabilities, Day, DeviceId, DeviceLink, DeviceName, LinkOffer, LinkTokenHash, Linked, MailboxId,
-    SecretVerifier, Timestamp,
+    Aci, Actor, BlockChange, BlocksChanged, Capabilities, Day, DeviceId, DeviceLink, DeviceName, LinkOffer,
+    LinkTokenHash, Linked, MailboxId, SecretVerifier, Timestamp,
 };
 use crate::storage::devices::{OPEN_OFFERS, refused};
 use crate::storage::rows::{OfferRow, blocks, device_id};

@@ -350,10 +350,7 @@ mod tests {
             })
             .await
             .unwrap();
-        assert_eq!(
-            queue.commit(&send).await.unwrap(),
-            [placed(vec![Seq(stored + 1)])]
-        );
+        assert_eq!(queue.commit(&send).await.unwrap(), [placed(vec![Seq(stored + 1)])]);
     }
 
     #[tokio::test]

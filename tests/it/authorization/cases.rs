@@ -80,7 +80,9 @@ pub(super) async fn case(route: &Route, server: &Server, caller: &Person, target
     let session = async |rest: &str| format!("/v1/verification/session/{}{rest}", open_session(server, &number).await);
     let path = route.path;
     match (route.method, path) {
-        ("get", "/.well-known/jwks.json" | "/v1/keepalive" | "/openapi.json" | "/v1/time" | "/v1/limits") => Case::new(path, 200),
+        ("get", "/.well-known/jwks.json" | "/v1/keepalive" | "/openapi.json" | "/v1/time" | "/v1/limits") => {
+            Case::new(path, 200)
+        }
 
         ("post", "/v1/verification/session") => Case::new(path, 200).json(json!({ "number": number })),
         ("get", "/v1/verification/session/{id}") => Case::new(session("").await, 200),

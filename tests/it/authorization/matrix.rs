@@ -249,7 +249,10 @@ async fn t58_what_is_open_to_others_than_devices_asks_for_its_own_proof() {
             Access::RefreshToken => {
                 let mut case = case(route, &server, &alice, &bob).await;
                 case.body = Some(Body::Json(serde_json::json!({ "refreshToken": "A".repeat(215) })));
-                for way in [Way::Http(Some(alice.authorization())), socket(Some(alice.authorization()), None)] {
+                for way in [
+                    Way::Http(Some(alice.authorization())),
+                    socket(Some(alice.authorization()), None),
+                ] {
                     let status = perform(&server, route, &case, &way, &[]).await;
                     assert_eq!(status, 401, "{} {} with another token", route.method, route.path);
                 }

@@ -213,7 +213,10 @@ pub(super) const TYPES: &[(&str, &str)] = &[
     ),
     ("Epoch", "the keys to seal rows with for an hour"),
     ("EpochKey", "a key to seal rows with for an hour"),
-    ("NewTokenSession", "a session with tokens that a device is about to open"),
+    (
+        "NewTokenSession",
+        "a session with tokens that a device is about to open",
+    ),
     ("OpenedSession", "a session with tokens that was opened"),
     ("Opener", "opens the rows of one device, with the device's queue key"),
     (

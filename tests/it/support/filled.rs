@@ -37,6 +37,10 @@ impl Filled {
             .json(&attributes))
         .await
         .expect(204);
+        for _ in 0..2 {
+            let blocked = format!("/v1/blocks/{}", uuid::Uuid::from_bytes(random()));
+            ask(phone.request(server, "PUT", &blocked)).await.expect(204);
+        }
         // One name is its own, one given up, one reserved.
         for _ in 0..2 {
             Name::of(server, &phone).await;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::scan::Id;
 
 /// Words of the tables that look like the names of tests and are none.
-pub(super) const NO_TESTS: &[&str] = &["not_ciphertext", "too_many_keys"];
+pub(super) const NO_TESTS: &[&str] = &["not_ciphertext", "otp_locked", "too_many_keys"];
 
 /// The tables of invariants, of the delivery contract and of attacks.
 pub(super) struct Document {
