@@ -194,7 +194,8 @@ pub struct SettingsArgs {
     /// Key that signs sender certificates [default: the file server-key in the data directory, made when missing].
     #[arg(long, global = true, value_name = "FILE")]
     server_key_file: Option<String>,
-    /// Who may register: open (anyone who reaches the server) or closed. Needed if a listener is not on loopback.
+    /// Who may register: open (anyone who reaches the server), invite, otp or closed [default: open if every listener is on
+    /// loopback, otherwise closed].
     #[arg(long, global = true, value_name = "POLICY")]
     registration: Option<String>,
     /// Rate limits: on, off (for load tests), or how many times as much as declared [default: on].

@@ -56,7 +56,14 @@ impl AdminState {
             self.store.record(&record, AdminOutcome::Failed).await?;
             return Err(error);
         }
-        let erased = self.store.erase(account, &record).await?;
+        let erased = match self.store.erase(account, &record).await {
+            Ok(erased) => erased,
+            Err(error) => {
+                // If the database is away, so is the log; the answer tells the operator in any case.
+                let _ = self.store.record(&record, AdminOutcome::Failed).await;
+                return Err(error);
+            }
+        };
         if erased.mailboxes.is_empty() {
             return Ok(false);
         }

@@ -82,11 +82,22 @@ fn sync_directory(directory: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write to {}", directory.display()))
 }
 
+/// Removes a file, unless somebody else just did: SQLite removes its log by itself when the last connection closes, which a
+/// connection that failed does a moment later.
+fn remove_if_there(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Gives a file another name, unless there is one of that name.
 fn rename_new(from: &Path, to: &Path) -> anyhow::Result<()> {
     // A link, unlike a rename, does not replace what somebody else just put there.
     match fs::hard_link(from, to) {
-        Ok(()) => fs::remove_file(from).with_context(|| format!("cannot remove {}", from.display())),
+        Ok(()) => remove_if_there(from),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             Err(anyhow!("{} exists already; name another file", to.display()))
         }

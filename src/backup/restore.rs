@@ -18,7 +18,9 @@ use crate::storage::migrate::{self, Location, Schema};
 use crate::storage::sqlite::copy;
 use crate::storage::{OpenError, Storage, postgres};
 
-use super::{Draft, check_pepper, check_room, directory_of, mebibytes, rename_new, secrets, sync_directory};
+use super::{
+    Draft, check_pepper, check_room, directory_of, mebibytes, remove_if_there, rename_new, secrets, sync_directory,
+};
 
 /// Puts a backup in the database's place; without a file, treats the database as put back by other means.
 pub async fn restore(config: &Config, file: Option<&Path>) -> anyhow::Result<()> {
@@ -126,18 +128,20 @@ async fn set_aside(database: &Path) -> anyhow::Result<Option<PathBuf>> {
         .ok_or_else(|| {
             anyhow!("{MAX_ASIDE} databases were set aside here already; remove those that you do not need")
         })?;
-    if !folded && log.exists() {
-        // Damaged. The log first: whatever comes into the database's place must not meet it.
-        rename_new(&log, &copy::beside(&aside, "-wal"))?;
+    // Damaged. The log first: whatever comes into the database's place must not meet it. If it is gone by then, SQLite was
+    // quicker.
+    if !folded
+        && log.exists()
+        && let Err(error) = rename_new(&log, &copy::beside(&aside, "-wal"))
+        && log.exists()
+    {
+        return Err(error);
     }
     // It stays in its place as well, until the other one takes that.
     if fs::hard_link(database, &aside).is_err() {
         rename_new(database, &aside)?;
     }
-    let index = copy::beside(database, "-shm");
-    if index.exists() {
-        fs::remove_file(&index).with_context(|| format!("cannot remove {}", index.display()))?;
-    }
+    remove_if_there(&copy::beside(database, "-shm"))?;
     for path in [aside.clone(), copy::beside(&aside, "-wal")] {
         if path.exists() {
             make_private(&path)?;

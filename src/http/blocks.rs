@@ -14,7 +14,7 @@ use crate::storage::StorageError;
 
 use super::devices::own_account;
 use super::error::ApiError;
-use super::extract::{Caller, PathParams, service_id};
+use super::extract::{Caller, PathParams, RawBody, service_id};
 use super::state::{AppState, Node};
 use super::wire::blocks::BlocksOut;
 
@@ -31,6 +31,8 @@ pub(super) async fn block(
     State(node): State<AppState>,
     Caller(caller): Caller,
     PathParams(id): PathParams<String>,
+    // Not looked at, but for its length.
+    RawBody(_): RawBody,
 ) -> Result<StatusCode, ApiError> {
     let id = service_id(&id)?;
     let own = own_account(&node, &caller).await?;

@@ -102,6 +102,11 @@ impl ApiError {
         error
     }
 
+    /// Whether the request was refused, and not that something of ours did not do its work.
+    pub(super) fn is_of_client(&self) -> bool {
+        self.status.is_client_error()
+    }
+
     /// The seconds after which another attempt makes sense.
     pub fn retry_after_secs(&self) -> Option<u64> {
         self.retry_after_secs

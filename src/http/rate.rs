@@ -40,13 +40,18 @@ struct Limited(&'static Route);
 
 /// Counts what is not left to the extractor that looks at credentials.
 async fn before(node: &Node, route: &Route, headers: &HeaderMap, extensions: &Extensions) -> Result<(), Refused> {
-    let principal = extensions
-        .get::<Tunnelled>()
-        .and_then(|tunnelled| tunnelled.principal.as_ref());
-    if let Some(principal) = principal {
-        return of_device(node, route.devices, principal.address).await;
+    let tunnelled = extensions.get::<Tunnelled>();
+    if let Some(principal) = tunnelled.and_then(|tunnelled| tunnelled.principal.as_ref()) {
+        of_device(node, route.devices, principal.address).await?;
+        // What takes no notice of who asks is no cheaper for having an account.
+        return match route.strangers {
+            Limit::Requests => Ok(()),
+            _ if looks_at_credentials(route.access) => Ok(()),
+            guarded => of_network(node, guarded, extensions).await,
+        };
     }
-    if looks_at_credentials(route.access) && headers.contains_key(AUTHORIZATION) {
+    // Inside a socket nobody looks at credentials again.
+    if tunnelled.is_none() && looks_at_credentials(route.access) && headers.contains_key(AUTHORIZATION) {
         return Ok(());
     }
     of_network(node, route.strangers, extensions).await

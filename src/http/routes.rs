@@ -220,9 +220,7 @@ routes! {
 
 /// All routes, ready to be served. Paths are taken with and without a trailing slash.
 pub fn router(node: AppState, readiness: Readiness) -> Router {
-    let routes = handlers(false)
-        .with_state(node.clone())
-        .merge(health::router(readiness));
+    let routes = handlers(false).with_state(node.clone());
     // The socket reaches the routes through the same layers as a plain request, and is itself no route inside.
     let inside = slash_insensitive(with_layers(routes.clone(), &node));
     let upgrade = get(socket::upgrade)
@@ -234,7 +232,8 @@ pub fn router(node: AppState, readiness: Readiness) -> Router {
     let plain = routes
         .route("/v1/websocket", upgrade)
         .route("/v1/websocket/provisioning", provisioning)
-        .merge(handlers(true).with_state(node.clone()));
+        .merge(handlers(true).with_state(node.clone()))
+        .merge(health::router(readiness));
     slash_insensitive(with_layers(plain, &node))
 }
 

@@ -15,7 +15,7 @@ use crate::telemetry::metrics;
 use crate::wakeup::Hint;
 
 use super::error::ApiError;
-use super::extract::{ByPassword, Caller, JsonBody, PathParams, confirm};
+use super::extract::{ByPassword, Caller, JsonBody, PathParams, RawBody, confirm};
 use super::idempotency::idempotency_key;
 use super::rate;
 use super::state::{AppState, Node};
@@ -25,6 +25,8 @@ use super::wire::tokens::{JwksOut, RefreshIn, TokenSessionOut, TokenSessionsOut,
 pub(super) async fn open(
     State(node): State<AppState>,
     ByPassword(caller, opener): ByPassword,
+    // Not looked at, but for its length.
+    RawBody(_): RawBody,
 ) -> Result<Response, ApiError> {
     let opened = node.tokens.open(&caller, &opener.key()).await?;
     let opened = opened.ok_or(ApiError::unauthorized())?;

@@ -1,8 +1,8 @@
 //! Every limit that there is: the one table. `docs/limits.md` and `GET /v1/limits` are made from it.
 //!
 //! A bucket holds `burst` and gets one more after `every`. In any period there are therefore at most `burst` and as many as
-//! refill in it: where a number of the threat model is for an hour, half of it is burst and half refills. Names of buckets
-//! change with the UTC day, so a bucket that refills once a day is a budget for a day.
+//! refill in it: where a number of the threat model is for an hour, half of it is burst and half refills. A bucket that takes
+//! a day to refill is a budget for the UTC day.
 
 use std::time::Duration;
 

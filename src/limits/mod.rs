@@ -134,13 +134,16 @@ impl Limits {
         if self.scale == Scale::Off {
             return Ok(());
         }
-        let tag = self.subjects.tag(limit, subject);
         let row = &self.rows[limit.index()];
-        let counted = match (&self.shared, &row.share) {
-            (Some(shared), Some(share)) => Self::check_shared(shared, row, share, tag).await,
-            _ => row.here.take(tag),
-        };
-        counted.map_err(|retry_after| self.refuse(limit, retry_after))
+        let names = self.subjects.names(limit, subject, row.here.bucket().refills_in());
+        for tag in [Some(names.today), names.yesterday].into_iter().flatten() {
+            let counted = match (&self.shared, &row.share) {
+                (Some(shared), Some(share)) => Self::check_shared(shared, row, share, tag).await,
+                _ => row.here.take(tag),
+            };
+            counted.map_err(|retry_after| self.refuse(limit, retry_after))?;
+        }
+        Ok(())
     }
 
     /// As [`Self::check`], for a limit that is not shared: without waiting for anything.
@@ -149,9 +152,13 @@ impl Limits {
         if self.scale == Scale::Off {
             return Ok(());
         }
-        let tag = self.subjects.tag(limit, subject);
-        let counted = self.rows[limit.index()].here.take(tag);
-        counted.map_err(|retry_after| self.refuse(limit, retry_after))
+        let row = &self.rows[limit.index()];
+        let names = self.subjects.names(limit, subject, row.here.bucket().refills_in());
+        for tag in [Some(names.today), names.yesterday].into_iter().flatten() {
+            let counted = row.here.take(tag);
+            counted.map_err(|retry_after| self.refuse(limit, retry_after))?;
+        }
+        Ok(())
     }
 
     async fn check_shared(shared: &Shared, row: &Row, share: &Buckets, tag: Tag) -> Result<(), Duration> {
@@ -209,6 +216,11 @@ pub struct Bucket {
 }
 
 impl Bucket {
+    /// After how long an empty one is full.
+    fn refills_in(self) -> Duration {
+        self.every * self.burst.get()
+    }
+
     /// One part in `parts` of it, and at least one.
     fn share(self, parts: NonZeroU32) -> Self {
         Self {

@@ -5,11 +5,13 @@ use std::sync::atomic::AtomicU64;
 use super::*;
 use crate::domain::{Day, SystemClock, Timestamp};
 
-struct Noon;
+/// Begins at three in the morning, and goes on with the seconds that pass.
+struct Since(Arc<AtomicU64>);
 
-impl domain::Clock for Noon {
+impl domain::Clock for Since {
     fn now(&self) -> Timestamp {
-        Day(20_000).midnight()
+        let seconds = i64::try_from(self.0.load(Ordering::Relaxed)).unwrap();
+        Day(20_000).midnight().plus_millis((3 * 3_600 + seconds) * 1_000)
     }
 }
 
@@ -23,7 +25,7 @@ fn limits(scale: Scale) -> (Limits, Arc<AtomicU64>) {
         redis_url: None,
         share_without_redis: NonZeroU32::new(4).unwrap(),
         elapsed: Arc::new(move || Duration::from_secs(seconds.load(Ordering::Relaxed))),
-        clock: Arc::new(Noon),
+        clock: Arc::new(Since(Arc::clone(&now))),
     };
     (Limits::new(config, &TaskTracker::new()).unwrap(), now)
 }
@@ -59,11 +61,12 @@ async fn no_hour_has_more_than_what_the_table_says_of_it() {
     for (limit, in_an_hour) in [
         (Limit::KeyFetches, 60),
         (Limit::OneTimeKeysOfTarget, 30),
+        (Limit::OneTimeKeysForAnyone, 20),
         (Limit::PasswordChanges, 10),
     ] {
         let (limits, now) = limits(Scale::Times(1.0));
-        // After a while of asking, and from the first moment on.
-        for begin in [0, 10_000] {
+        // From the first moment on, after a while of asking, and around midnight.
+        for begin in [0, 10_000, 21 * 3_600 - 1_800] {
             let mut within = 0;
             for second in begin..begin + 3_600 {
                 now.store(second, Ordering::Relaxed);

@@ -112,6 +112,8 @@ pub(super) const DROP_COPY_MARK: &str = "DELETE FROM settings WHERE name = 'back
 /// What is made invalid, by statements for both backends.
 pub(super) const DROP_KEYS: [&str; 2] = ["DELETE FROM one_time_ec_keys", "DELETE FROM one_time_kyber_keys"];
 pub(super) const DROP_TOKENS: &str = "DELETE FROM token_sessions";
+/// A key that was ended with `keys rotate --now` after the copy was made would sign again.
+pub(super) const DROP_TOKEN_KEYS: &str = "DELETE FROM token_keys";
 pub(super) const DROP_INVITES: &str = "DELETE FROM invites";
 pub(super) const DROP_SESSIONS: &str = "DELETE FROM verification_sessions";
 pub(super) const DROP_OFFERS: &str = "DELETE FROM link_offers";

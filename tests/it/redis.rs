@@ -151,7 +151,7 @@ async fn t60_a_frozen_redis_delays_nobody_for_longer_than_the_tick() {
 }
 
 #[tokio::test]
-async fn t60_redis_stores_nothing_and_may_be_emptied() {
+async fn t60_redis_keeps_no_envelope_and_may_be_emptied() {
     let Some((redis, one, two)) = pair(HINTS_ONLY).await else {
         return;
     };

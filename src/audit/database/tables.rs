@@ -20,7 +20,7 @@ macro_rules! tables {
             sqlite_page: concat!("SELECT rowid AS _row, * FROM \"", $name, "\" WHERE rowid >= $1 ORDER BY rowid LIMIT $2"),
             sqlite_count: concat!("SELECT count(*) FROM \"", $name, "\""),
             postgres_rows: concat!("SELECT ctid::text AS _row, * FROM \"", $name, "\""),
-            rowid_is_value: matches!($name.as_bytes(), b"mailboxes"),
+            rowid_is_value: matches!($name.as_bytes(), b"mailboxes" | b"admin_log"),
         }),+];
     };
 }
@@ -47,6 +47,7 @@ tables!(
     "attachment_budgets",
     "account_data_counters",
     "account_data",
+    "admin_log",
     "_sqlx_migrations",
 );
 

@@ -111,8 +111,10 @@ async fn principal(node: &AppState, headers: &HeaderMap, from: &Extensions) -> R
     match &found {
         Ok(Principal::Device(device, _)) => rate::of_device(node, Limit::DeviceUpgrades, device.address).await?,
         Ok(Principal::Anonymous | Principal::Registering(_)) => rate::of_network(node, Limit::Upgrades, from).await?,
-        Err(_) => {
-            rate::of_network(node, Limit::FailedLogins, from).await?;
+        Err(refused) => {
+            if refused.is_of_client() {
+                rate::of_network(node, Limit::FailedLogins, from).await?;
+            }
             rate::of_network(node, Limit::Upgrades, from).await?;
         }
     }

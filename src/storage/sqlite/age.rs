@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use super::Database;
 use crate::domain::{Age, Aged, Day, Invalidated};
 use crate::storage::age::{
-    DROP_COPY_MARK, DROP_INVITES, DROP_KEYS, DROP_OFFERS, DROP_SESSIONS, DROP_TOKENS, MARKS, Marks, PASS_NUMBERS_OVER,
-    SET_MARK,
+    DROP_COPY_MARK, DROP_INVITES, DROP_KEYS, DROP_OFFERS, DROP_SESSIONS, DROP_TOKEN_KEYS, DROP_TOKENS, MARKS, Marks,
+    PASS_NUMBERS_OVER, SET_MARK,
 };
 use crate::storage::{AgeStore, StorageError};
 
@@ -54,6 +54,7 @@ impl AgeStore for SqliteAges {
             for statement in PASS_NUMBERS_OVER {
                 sqlx::query(statement).execute(&mut *tx).await?;
             }
+            sqlx::query(DROP_TOKEN_KEYS).execute(&mut *tx).await?;
             sqlx::query(DROP_COPY_MARK).execute(&mut *tx).await?;
         }
         for (name, value) in [

@@ -120,6 +120,7 @@ impl Search {
     pub(super) fn memory(&self, pid: Pid) -> Vec<Hit> {
         let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
         kill_process(pid, Signal::STOP).unwrap();
+        wait_until_stopped(&process);
         let mut hits = Vec::new();
         let maps = std::fs::read_to_string(process.join("maps")).unwrap();
         let memory = File::open(process.join("mem")).unwrap();
@@ -134,7 +135,12 @@ impl Search {
             let (from, to) = range.split_once('-').unwrap();
             let [from, to] = [from, to].map(|end| u64::from_str_radix(end, 16).unwrap());
             let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
-            memory.read_exact_at(&mut bytes, from).unwrap();
+            match memory.read_exact_at(&mut bytes, from) {
+                Ok(()) => {}
+                // A file that has become shorter than its mapping: what is left of it is searched as a file.
+                Err(_) if name.starts_with('/') => continue,
+                Err(error) => panic!("{range} {name}: {error}"),
+            }
             size += bytes.len();
             hits.extend(self.bytes(&format!("memory ({range} {name})"), &bytes));
         }
@@ -209,3 +215,23 @@ pub(super) fn expect_none(hits: &[Hit]) {
 
 /// Of one place.
 const MOST_HITS: usize = 1000;
+
+/// Returns once no thread of the process runs any more: the signal is only on its way when it has been sent.
+fn wait_until_stopped(process: &Path) {
+    let stopped = |task: &Path| {
+        let stat = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+        // The state is behind the name, which may hold anything, in brackets.
+        let state = stat
+            .rsplit_once(") ")
+            .map(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X']));
+        state.unwrap_or(true)
+    };
+    for _ in 0..5_000 {
+        let tasks = std::fs::read_dir(process.join("task")).unwrap();
+        if tasks.flatten().all(|task| stopped(&task.path())) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("the process goes on");
+}

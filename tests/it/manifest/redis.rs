@@ -7,7 +7,7 @@ use crate::support::server::{postgres_url, spawn_pair};
 use crate::support::{Person, send, until};
 
 #[tokio::test]
-async fn b1_redis_has_the_channel_of_the_manifest_and_no_key() {
+async fn b1_redis_has_the_channel_of_the_manifest_and_no_other_key() {
     if postgres_url().is_none() {
         return;
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::redis_server::RedisServer;
 use crate::support::server::{postgres_url, spawn_pair};
-use crate::support::{Answer, Backend, Person, Server, ask, on_each_backend, random, send, until};
+use crate::support::{Answer, Backend, Person, Server, Socket, ask, on_each_backend, random, send, until};
 
 on_each_backend! {
     t46_a_crawl_of_user_names_ends_at_the_budget
@@ -57,10 +57,7 @@ async fn t16_t58_b17_every_route_refuses_strangers_beyond_its_limit() {
         })
         .await;
     }
-    for path in ["/nowhere", "/v1/websocket", "/v1/websocket/provisioning"] {
-        let answer = ask(server.request("GET", path)).await;
-        assert!(is_limited(&answer) || path != "/nowhere", "{path}: {answer:?}");
-    }
+    assert!(is_limited(&ask(server.request("GET", "/nowhere")).await));
     // A balancer's checks are not for anyone to use up.
     for _ in 0..100 {
         ask(server.request("GET", "/health/live")).await.expect(200);
@@ -96,15 +93,54 @@ async fn t16_t58_every_route_refuses_a_device_beyond_its_limit() {
     assert_eq!(answer.code(), "rate_limited");
 }
 
+/// Inside a socket credentials of a request are not looked at, and an account makes no code and no lookup cheaper.
+#[tokio::test]
+async fn t16_t46_no_socket_gets_around_the_limits_of_strangers() {
+    for device in [false, true] {
+        let server = Server::spawn_with(Backend::Sqlite, &[("RATE_LIMITS", "0.05")]).await;
+        let alice = Person::register(&server).await;
+        let mut socket = if device {
+            alice.connect(&server).await
+        } else {
+            Socket::open(&server, None, &[]).await.unwrap()
+        };
+        let header = format!(
+            "authorization: {}",
+            crate::support::person::basic("+15550100001", "junk junk junk")
+        );
+        let number = json!({ "number": Person::new().number });
+        let elements = json!({ "elements": [] });
+        let hash = format!("/v1/accounts/username_hash/{}", base64_url(&random::<32>()));
+        let asked = [
+            ("POST", "/v1/verification/session", Some(&number), true),
+            ("POST", "/v1/profile/identity_check/batch", Some(&elements), true),
+            ("GET", hash.as_str(), None, !device),
+        ];
+        for (method, path, body, limited) in asked {
+            let mut refused = false;
+            // Fewer than ordinary requests of a device may be.
+            for _ in 0..8 {
+                let answer = socket.ask(method, path, &[&header], body).await;
+                refused |= is_limited(&answer);
+            }
+            assert_eq!(refused, limited, "{method} {path}, a device's own: {device}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn sockets_have_a_limit_for_strangers_and_for_devices() {
     let server = Server::spawn_with(Backend::Sqlite, SCARCE).await;
     let alice = Person::register(&server).await;
-    for authorized in [false, true] {
+    for (path, authorized) in [
+        ("/v1/websocket", false),
+        ("/v1/websocket", true),
+        ("/v1/websocket/provisioning", false),
+    ] {
         let mut refused = false;
         for _ in 0..10 {
             let request = server
-                .request("GET", "/v1/websocket")
+                .request("GET", path)
                 .header("connection", "upgrade")
                 .header("upgrade", "websocket")
                 .header("sec-websocket-version", "13")
@@ -122,7 +158,7 @@ async fn sockets_have_a_limit_for_strangers_and_for_devices() {
             }
             assert_eq!(response.status(), 101);
         }
-        assert!(refused, "authorized: {authorized}");
+        assert!(refused, "{path}, authorized: {authorized}");
     }
 }
 

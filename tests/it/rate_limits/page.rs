@@ -101,10 +101,10 @@ recipient answer as if there were nothing left, instead of refusing: see `one_ti
 
 A *network* is an IPv4 /24 or an IPv6 /64, and stands for whoever does not prove to be a device. Behind a proxy, say so
 (`proxies.trusted`, [configuration.md](configuration.md)), or everyone comes from one network. Buckets are found by a keyed hash that
-changes with the UTC day; nobody's address, number or account is in them.
+changes with the UTC day; nobody's address, number or account is in them. A bucket that takes a day to refill is a budget for that day.
 
 Limits of *all nodes* are counted by Redis, where there is one. While it is away each node allows one part in `rate_limit_share` of
-them. Buckets of *each node* are that node's alone, and all are empty of memory after a restart.
+them. Buckets of *each node* are that node's alone. What a node counted is forgotten when it restarts.
 
 `rate_limits = \"10\"` (or `--limits 10`) makes them ten times as wide, `off` switches them off, for load tests. The start-up log and
 `blind-relay doctor` say so.
@@ -115,8 +115,10 @@ them. Buckets of *each node* are that node's alone, and all are empty of memory 
 
 const ROUTES_BEGIN: &str = "
 Every request is first held against a limit of its route. Devices are told from strangers by their credentials; where a route asks
-for none, everyone counts as a stranger, but for requests through a device's own socket. What is not a route counts as `requests`,
-opening a socket as `upgrades` or `device_upgrades`, credentials that are not valid as `failed_logins` besides. `/health` is not limited.
+for none, everyone counts as a stranger. Through a device's own socket it counts as the device, and where a route takes no notice of who
+asks and strangers have another limit than `requests`, as a stranger's as well. What is not a route counts as `requests`,
+opening a socket as `upgrades` or `device_upgrades`, credentials that are not valid as `failed_logins` besides. `/health` is not limited, and neither is the life sign of a
+device that waits to be linked, inside its socket.
 
 | method | path | strangers | devices |
 | --- | --- | --- | --- |
