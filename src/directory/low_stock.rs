@@ -1,4 +1,5 @@
-//! Which owners have been told lately that they have few keys: at most once an hour for each device and identity.
+//! Which owners were told just now that they have few keys, so that keys are not counted for each request. That a connection hears of
+//! it once an hour is its own matter.
 //!
 //! Devices are found by a hash under a key of this process, so that a deleted one leaves nothing behind.
 
@@ -44,8 +45,8 @@ impl LowStock {
     }
 }
 
-const AGAIN: Duration = Duration::from_secs(60 * 60);
-/// With more devices than these in an hour, some hear of it from their connection only once all the same.
+const AGAIN: Duration = Duration::from_secs(60);
+/// With more devices than these in a minute, the keys of some are counted more often.
 const MAX_TOLD: u64 = 100_000;
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::storage::StorageError;
 
 use super::blocks::has_blocked;
 use super::error::ApiError;
-use super::network;
+use super::messages::sender;
 use super::reach::is_known_to;
 use super::state::AppState;
 use super::wire::keys::BundlesOut;
@@ -27,20 +27,9 @@ pub(super) async fn requester(
     headers: &HeaderMap,
     extensions: &Extensions,
 ) -> Result<Requester, StorageError> {
-    let name = match caller {
-        Some(caller) => [&[OF_ACCOUNT][..], caller.address.aci.as_bytes()].concat(),
-        None => {
-            let network = network::of_request(extensions);
-            [
-                &[OF_NETWORK][..],
-                network.as_ref().map_or(&[][..], |network| network.as_bytes()),
-            ]
-            .concat()
-        }
-    };
     let own = caller.is_some_and(|caller| caller.address.aci == account.aci);
     Ok(Requester {
-        name,
+        name: sender(caller, extensions).as_bytes().to_vec(),
         standing: Standing {
             shows_access_key: own || is_known_to(node, target, account, headers),
             blocked: match caller {
@@ -129,6 +118,3 @@ fn tell_owner(node: &AppState, device: Wanting, kind: IdentityKind) {
         }
     });
 }
-
-const OF_ACCOUNT: u8 = 1;
-const OF_NETWORK: u8 = 2;

@@ -2,10 +2,10 @@
 //!
 //! The clock over a connection is one rule: it has `header_timeout` from being accepted to its first request, and
 //! `idle_timeout` from each answer's end to the next request; with requests in flight, one of them has to get on within
-//! `stuck_timeout`. A connection that carries WebSockets is not idle: they have clocks of their own. hyper's own header timeout is off: it would count the pause
-//! between two requests as a slow head, and does not run before the first bytes have told HTTP/1.1 from HTTP/2. An answer has
-//! ended when hyper took its last frame, so a peer that does not read a whole answer is cut off as well. How long a
-//! request takes, and how large its body is, the router bounds.
+//! `stuck_timeout`. A connection that carries WebSockets is not idle: they have clocks of their own. hyper's own header timeout is
+//! off: it would count the pause between two requests as a slow head, and does not run before the first bytes have told HTTP/1.1 from
+//! HTTP/2. An answer has ended when hyper took its last frame, so a peer that does not read a whole answer is cut off as well. How
+//! long a request takes, and how large its body is, the router bounds.
 //!
 //! Of a peer's address its [`Network`] is kept for as long as the connection is open, and is in the extensions of each
 //! request. One network has a part of the places only: whoever comes beyond that is told to come back later.

@@ -45,22 +45,24 @@ pub(super) async fn send(
     let body = parse_send(&raw)?;
     // The answer may wait; what it is an answer to must not.
     drop(raw);
-    let from = From {
+    let sending = Sending {
         sender: sender(caller.as_ref(), &extensions),
         device: caller.clone(),
         named: caller.filter(|_| !story),
         story,
     };
-    if let Some(caller) = &from.named
+    if let Some(caller) = &sending.named
         && !node.authenticator.still_valid(caller).await?
     {
         return Err(ApiError::unauthorized());
     }
-    node.pace.answer(deliver(&node, destination, from, headers, body)).await
+    node.pace
+        .answer(deliver(&node, destination, sending, headers, body))
+        .await
 }
 
 /// Who sends.
-struct From {
+struct Sending {
     /// Whose share of the recipient's queues it is.
     sender: Sender,
     /// The device, if it has shown who it is.
@@ -74,10 +76,7 @@ struct From {
 pub(super) fn sender(caller: Option<&Authenticated>, extensions: &Extensions) -> Sender {
     match caller {
         Some(caller) => Sender::account(caller.address.aci),
-        None => {
-            let network = network::of_request(extensions);
-            Sender::stranger(network.as_ref().map_or(&[], |network| network.as_bytes()))
-        }
+        None => Sender::stranger(network::name_of(extensions)),
     }
 }
 
@@ -85,16 +84,16 @@ pub(super) fn sender(caller: Option<&Authenticated>, extensions: &Extensions) ->
 async fn deliver(
     node: &Node,
     destination: ServiceId,
-    from: From,
+    sending: Sending,
     headers: HeaderMap,
     body: SendBody,
 ) -> Result<Response, ApiError> {
-    let From {
+    let Sending {
         sender,
         device,
         named: caller,
         story,
-    } = from;
+    } = sending;
     if !is_own(device.as_ref(), &destination) {
         // Before anybody looks whether there is such an account, so that it tells nothing of that.
         let limit = if body.online {

@@ -50,6 +50,11 @@ pub fn of_request(extensions: &Extensions) -> Option<Network> {
     extensions.get::<Network>().cloned()
 }
 
+/// What names that network for limits. Whatever comes from nowhere shares one name.
+pub(super) fn name_of(extensions: &Extensions) -> &[u8] {
+    extensions.get().map_or(&[], Network::as_bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,11 +5,12 @@
 //! request here. Limits that need to know more than who asks are the handlers' own.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::AUTHORIZATION;
-use axum::http::{Extensions, HeaderMap, Method};
+use axum::http::{Extensions, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -18,7 +19,7 @@ use crate::limits::{By, Limit, Refused};
 
 use super::error::ApiError;
 use super::extract::Tunnelled;
-use super::network;
+use super::network::{self, Network};
 use super::routes::{Access, ROUTES, Route};
 use super::state::{AppState, Node};
 
@@ -27,38 +28,60 @@ pub(super) async fn limit(State(node): State<AppState>, mut request: Request, ne
     let Some(route) = route_of(&request) else {
         return next.run(request).await;
     };
-    if let Err(refused) = before(&node, route, request.headers(), request.extensions()).await {
-        return ApiError::from(refused).into_response();
+    if looks_at_credentials(&request, route) {
+        let limited = Limited {
+            route,
+            counted: Arc::default(),
+        };
+        let network = network::of_request(request.extensions());
+        request.extensions_mut().insert(limited.clone());
+        let answer = next.run(request).await;
+        // A path or a query that cannot be read is refused before anybody looks at credentials.
+        if limited.counted.load(Ordering::Relaxed) {
+            return answer;
+        }
+        let name = network.as_ref().map_or(&[][..], Network::as_bytes);
+        return match node.limits.check(route.strangers, &[name]).await {
+            Ok(()) => answer,
+            Err(refused) => ApiError::from(refused).into_response(),
+        };
     }
-    request.extensions_mut().insert(Limited(route));
-    next.run(request).await
+    match before(&node, route, request.extensions()).await {
+        Ok(()) => next.run(request).await,
+        Err(refused) => ApiError::from(refused).into_response(),
+    }
 }
 
-/// The route of a request, for extractors.
-#[derive(Clone, Copy)]
-struct Limited(&'static Route);
+/// A request whose credentials are about to be looked at, for the extractor that does.
+#[derive(Clone)]
+struct Limited {
+    route: &'static Route,
+    /// The extractor has come to it.
+    counted: Arc<AtomicBool>,
+}
 
-/// Counts what is not left to the extractor that looks at credentials.
-async fn before(node: &Node, route: &Route, headers: &HeaderMap, extensions: &Extensions) -> Result<(), Refused> {
+/// Counts a request that shows no credentials to anyone.
+async fn before(node: &Node, route: &Route, extensions: &Extensions) -> Result<(), Refused> {
     let tunnelled = extensions.get::<Tunnelled>();
     if let Some(principal) = tunnelled.and_then(|tunnelled| tunnelled.principal.as_ref()) {
         of_device(node, route.devices, principal.address).await?;
         // What takes no notice of who asks is no cheaper for having an account.
-        return match route.strangers {
-            Limit::Requests => Ok(()),
-            _ if looks_at_credentials(route.access) => Ok(()),
-            guarded => of_network(node, guarded, extensions).await,
-        };
-    }
-    // Inside a socket nobody looks at credentials again.
-    if tunnelled.is_none() && looks_at_credentials(route.access) && headers.contains_key(AUTHORIZATION) {
-        return Ok(());
+        if route.strangers == Limit::Requests || asks_who_calls(route.access) {
+            return Ok(());
+        }
     }
     of_network(node, route.strangers, extensions).await
 }
 
-/// Whether handlers of such routes ask who the caller is, so that nobody gets past both counts.
-fn looks_at_credentials(access: Access) -> bool {
+/// Whether credentials of this request are looked at. Inside a socket nobody does that again.
+fn looks_at_credentials(request: &Request, route: &Route) -> bool {
+    asks_who_calls(route.access)
+        && request.headers().contains_key(AUTHORIZATION)
+        && request.extensions().get::<Tunnelled>().is_none()
+}
+
+/// Whether handlers of such routes ask who the caller is.
+fn asks_who_calls(access: Access) -> bool {
     match access {
         Access::Device | Access::Password | Access::Primary | Access::DeviceOrAccessKey | Access::Anonymous => true,
         Access::Anyone
@@ -73,21 +96,22 @@ fn looks_at_credentials(access: Access) -> bool {
 /// Counts a request of a device that has proved itself by its credentials.
 pub(super) async fn proven(node: &Node, extensions: &Extensions, device: ProtocolAddress) -> Result<(), Refused> {
     match extensions.get::<Limited>() {
-        Some(Limited(route)) if looks_at_credentials(route.access) => of_device(node, route.devices, device).await,
+        Some(limited) => {
+            limited.counted.store(true, Ordering::Relaxed);
+            of_device(node, limited.route.devices, device).await
+        }
         // Counted by its network already.
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
 /// Counts a request whose credentials are not valid.
 pub(super) async fn refused(node: &Node, extensions: &Extensions) -> Result<(), Refused> {
-    of_network(node, Limit::FailedLogins, extensions).await?;
-    match extensions.get::<Limited>() {
-        Some(Limited(route)) if looks_at_credentials(route.access) => {
-            of_network(node, route.strangers, extensions).await
-        }
-        _ => Ok(()),
+    if let Some(limited) = extensions.get::<Limited>() {
+        limited.counted.store(true, Ordering::Relaxed);
+        of_network(node, limited.route.strangers, extensions).await?;
     }
+    of_network(node, Limit::FailedLogins, extensions).await
 }
 
 /// Counts for a device, or for its account.
@@ -101,9 +125,7 @@ pub(super) async fn of_device(node: &Node, limit: Limit, device: ProtocolAddress
 
 /// Counts for the network that a request comes from.
 pub(super) async fn of_network(node: &Node, limit: Limit, extensions: &Extensions) -> Result<(), Refused> {
-    let network = network::of_request(extensions);
-    // Whatever comes from nowhere shares one name.
-    let name = network.as_ref().map_or(&[][..], |network| network.as_bytes());
+    let name = network::name_of(extensions);
     node.limits.check(limit, &[name]).await
 }
 

@@ -1,6 +1,5 @@
 //! The buckets of one limit on one node.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -35,7 +34,7 @@ impl Clock for Ticks {
 
 impl Buckets {
     pub(super) fn new(bucket: Bucket, elapsed: Elapsed) -> Self {
-        let clock = Ticks(Arc::clone(&elapsed));
+        let clock = Ticks(elapsed);
         let quota = Quota::with_period(bucket.every)
             .expect("no limit refills in no time")
             .allow_burst(bucket.burst);

@@ -131,16 +131,15 @@ impl Limits {
 
     /// Counts one for the subject, which is named by its parts, or refuses it.
     pub async fn check(&self, limit: Limit, subject: &[&[u8]]) -> Result<(), Refused> {
+        let row = &self.rows[limit.index()];
+        let (Some(shared), Some(share)) = (&self.shared, &row.share) else {
+            return self.take_here(limit, subject);
+        };
         if self.scale == Scale::Off {
             return Ok(());
         }
-        let row = &self.rows[limit.index()];
-        let names = self.subjects.names(limit, subject, row.here.bucket().refills_in());
-        for tag in [Some(names.today), names.yesterday].into_iter().flatten() {
-            let counted = match (&self.shared, &row.share) {
-                (Some(shared), Some(share)) => Self::check_shared(shared, row, share, tag).await,
-                _ => row.here.take(tag),
-            };
+        for tag in self.names(limit, subject) {
+            let counted = Self::check_shared(shared, row, share, tag).await;
             counted.map_err(|retry_after| self.refuse(limit, retry_after))?;
         }
         Ok(())
@@ -149,16 +148,25 @@ impl Limits {
     /// As [`Self::check`], for a limit that is not shared: without waiting for anything.
     pub fn check_here(&self, limit: Limit, subject: &[&[u8]]) -> Result<(), Refused> {
         debug_assert!(!limit.declared().shared, "it is counted for all nodes together");
+        self.take_here(limit, subject)
+    }
+
+    fn take_here(&self, limit: Limit, subject: &[&[u8]]) -> Result<(), Refused> {
         if self.scale == Scale::Off {
             return Ok(());
         }
-        let row = &self.rows[limit.index()];
-        let names = self.subjects.names(limit, subject, row.here.bucket().refills_in());
-        for tag in [Some(names.today), names.yesterday].into_iter().flatten() {
-            let counted = row.here.take(tag);
-            counted.map_err(|retry_after| self.refuse(limit, retry_after))?;
+        let here = &self.rows[limit.index()].here;
+        for tag in self.names(limit, subject) {
+            here.take(tag).map_err(|retry_after| self.refuse(limit, retry_after))?;
         }
         Ok(())
+    }
+
+    /// Under which names the bucket of a subject is counted now.
+    fn names(&self, limit: Limit, subject: &[&[u8]]) -> impl Iterator<Item = Tag> + use<> {
+        let refills_in = self.rows[limit.index()].here.bucket().refills_in();
+        let names = self.subjects.names(limit, subject, refills_in);
+        [Some(names.today), names.yesterday].into_iter().flatten()
     }
 
     async fn check_shared(shared: &Shared, row: &Row, share: &Buckets, tag: Tag) -> Result<(), Duration> {
@@ -191,7 +199,7 @@ impl Limits {
         }
         DECLARED
             .iter()
-            .map(|declared| (declared, scaled(declared, self.scale)))
+            .zip(self.rows.iter().map(|row| row.here.bucket()))
             .collect()
     }
 

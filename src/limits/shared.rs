@@ -124,5 +124,5 @@ const PREFIX: &str = "blind-relay:limit:";
 const PATIENCE: Duration = Duration::from_millis(250);
 const CONNECT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(500);
-/// No bucket takes longer to refill.
+/// No limit waits longer for the next one, as declared; a Redis that lies cannot say more.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);

@@ -448,7 +448,8 @@ async fn an_upload_goes_on_at_the_other_node_postgres() {
     ask(form.part(&other, 70_000, bytes.len(), &bytes[70_000..]))
         .await
         .expect(204);
-    trickling.write_all(&bytes[70_010..]).await.unwrap();
+    // The refusal comes when the first of it has come, and the connection ends with it: the rest may not be taken any more.
+    let _ = trickling.write_all(&bytes[70_010..]).await;
     let mut status = [0; 12];
     within("an answer", trickling.read_exact(&mut status)).await.unwrap();
     assert_eq!(&status, b"HTTP/1.1 409");

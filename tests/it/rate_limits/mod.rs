@@ -64,6 +64,29 @@ async fn t16_t58_b17_every_route_refuses_strangers_beyond_its_limit() {
     }
 }
 
+/// What is refused before its credentials are looked at counts all the same.
+#[tokio::test]
+async fn t16_t58_what_cannot_be_read_is_no_way_around_a_limit() {
+    let server = Server::spawn_with(Backend::Sqlite, SCARCE).await;
+    let basic = crate::support::person::basic("256f1cbe-cf34-4e97-9a77-d969199ffb1b", "not the password");
+    for (method, path) in [
+        ("GET", "/v2/keys?identity=aci&identity=pni"),
+        ("GET", "/v1/certificate/delivery?includeE164=%FF&includeE164=%FF"),
+        ("PUT", "/v1/provisioning/%FF"),
+        ("GET", "/v1/profile/%FF"),
+        ("PUT", "/v1/messages/%FF"),
+        ("GET", "/v2/keys/%FF/1"),
+        ("GET", "/v1/accounts/username_hash/%FF"),
+    ] {
+        let mut refused = false;
+        for _ in 0..60 {
+            let request = server.request(method, path).header("authorization", &basic);
+            refused |= is_limited(&ask(request).await);
+        }
+        assert!(refused, "{method} {path}");
+    }
+}
+
 #[tokio::test]
 async fn t16_t58_every_route_refuses_a_device_beyond_its_limit() {
     let server = Server::spawn_with(Backend::Sqlite, SCARCE).await;
@@ -181,14 +204,13 @@ async fn t46_a_crawl_of_user_names_ends_at_the_budget(backend: Backend) {
     let check = json!({ "elements": [] });
     let answer = ask(server.request("POST", "/v1/profile/identity_check/batch").json(&check)).await;
     assert!(is_limited(&answer), "{answer:?}");
-    // And a device is not let through for being one: these are asked without credentials.
+    // The operator sees it.
     assert!(server.metrics().await.contains("limit=\"lookups\""));
 }
 
 async fn t45_guessing_at_credentials_ends_at_the_budget_for_known_and_unknown_alike(backend: Backend) {
     let server = Server::spawn_with(backend, &[("RATE_LIMITS", "0.1")]).await;
     let alice = Person::register(&server).await;
-    let stranger = Person::new();
     let unknown = uuid::Uuid::from_bytes(random()).to_string();
     let mut refusals = Vec::new();
     for attempt in 0..30 {
@@ -204,7 +226,7 @@ async fn t45_guessing_at_credentials_ends_at_the_budget_for_known_and_unknown_al
         refusals.push(ask(request).await);
     }
     let limited = refusals.iter().filter(|answer| is_limited(answer)).count();
-    assert_eq!(limited, 20, "a tenth of 100 are looked at");
+    assert_eq!(limited, 20, "beyond a tenth of 100 a wrong guess is answered 429");
     assert!(refusals[..10].iter().all(|answer| answer.status == 401));
     let body = &refusals[29].body;
     assert!(refusals[10..].iter().all(|answer| answer.body == *body));
@@ -212,7 +234,6 @@ async fn t45_guessing_at_credentials_ends_at_the_budget_for_known_and_unknown_al
     ask(alice.request(&server, "GET", "/v1/accounts/whoami"))
         .await
         .expect(200);
-    drop(stranger);
 }
 
 #[tokio::test]
