@@ -33,8 +33,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::claims::ec_key;
 use crate::client::{Received, Socket};
+use crate::content::send_to;
 use crate::people::{ACCESS_KEY, Person, Template, register_at};
-use crate::relay::send_to;
 use crowd::{Aims, Attacker, User, ask, has_one_time_key, look_up, ping};
 use outcome::{Felt, Played, Tally, report};
 

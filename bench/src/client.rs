@@ -49,7 +49,18 @@ impl Socket {
         from: Option<Ipv4Addr>,
         authorization: Option<&str>,
     ) -> anyhow::Result<Self> {
-        let mut request = format!("ws://{address}/v1/websocket/").into_client_request()?;
+        Self::open_path(address, from, "/v1/websocket/", authorization, 4096).await
+    }
+
+    /// As [`Self::open_from`], at a path and with a read buffer of so many bytes.
+    pub(crate) async fn open_path(
+        address: &str,
+        from: Option<Ipv4Addr>,
+        path: &str,
+        authorization: Option<&str>,
+        read_buffer: usize,
+    ) -> anyhow::Result<Self> {
+        let mut request = format!("ws://{address}{path}").into_client_request()?;
         if let Some(authorization) = authorization {
             request.headers_mut().insert("authorization", authorization.parse()?);
         }
@@ -62,9 +73,14 @@ impl Socket {
             }
         };
         tcp.set_nodelay(true)?;
-        let config = WebSocketConfig::default().read_buffer_size(4096);
+        let config = WebSocketConfig::default().read_buffer_size(read_buffer);
         let (stream, _) = tokio_tungstenite::client_async_with_config(request, tcp, Some(config)).await?;
         Ok(Self { stream, next_id: 0 })
+    }
+
+    /// Without the protocol on it.
+    pub(crate) fn into_stream(self) -> WebSocketStream<TcpStream> {
+        self.stream
     }
 
     /// Sends a JSON request and waits for its answer, which must be a success.

@@ -1,32 +1,56 @@
 //! Measures blind-relay beside the limits of the machine it runs on, in one run.
 //!
-//! Machines differ, so the numbers to look at are the ratios: accepted envelopes against single-row inserts of the same
-//! database with the same durability. Run it with `cargo run --release -p bench`; it starts and stops everything itself,
-//! except Postgres, which is measured when a URL is given.
+//! Machines differ, so the numbers to look at are the ratios to what the least program does on the same machine in the same run,
+//! and CPU time for a message. Run it with `cargo run --release -p bench`; it starts and stops everything itself. What each row
+//! means: `docs/performance.md`.
 
 mod abuse;
 mod audit;
 mod claims;
 mod client;
-mod idle;
+mod cluster;
+mod content;
+mod cores;
+mod frames;
+mod goals;
+mod growth;
+mod http;
+mod lean;
+mod limits;
+mod load;
+mod machine;
+mod nodes;
 mod people;
-mod relay;
+mod percentiles;
+mod process;
+mod report;
+mod rows;
+mod scrape;
 mod sealing;
 mod server;
-mod single_rows;
+mod steady;
+mod table;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::Context;
-use clap::{Parser, Subcommand};
+use anyhow::{Context, ensure};
+use clap::{Parser, Subcommand, ValueEnum};
 
-use people::{People, Template};
-use server::{Backend, Server};
+use cluster::Cluster;
+use limits::Bare;
+use people::Template;
+use rows::{Machine, Place, Plan};
+use server::Backend;
 
 #[derive(Parser)]
-#[command(about = "Measures blind-relay beside the limits of this machine, in one run.")]
+#[command(
+    about = "Measures blind-relay beside the limits of this machine, in one run.",
+    after_help = AFTER_HELP
+)]
 struct Options {
-    /// Also measure on this Postgres. A database is created beside the one named, and dropped afterwards.
+    /// A Postgres to measure on. A database is created beside the one named, and dropped afterwards. Without it the table has
+    /// a Postgres of its own, if the programs are installed; tasks have none.
     #[arg(long, global = true, env = "BLIND_RELAY_BENCH_POSTGRES_URL", hide_env_values = true)]
     postgres: Option<String>,
 
@@ -34,24 +58,50 @@ struct Options {
     #[arg(long, global = true)]
     server: Option<PathBuf>,
 
-    /// Seconds per measurement.
-    #[arg(long, default_value_t = 5)]
+    /// Only on this database.
+    #[arg(long, value_name = "DATABASE")]
+    only: Option<Only>,
+
+    /// Only these rows: names as in the table, or the words that they begin with, with commas.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    rows: Vec<String>,
+
+    /// Without the limits of this machine, and so without ratios.
+    #[arg(long)]
+    no_limits: bool,
+
+    /// Write everything to this file, too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Seconds of each measurement that goes by time.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
 
-    /// Concurrent senders, and connections of the single-row yardstick.
-    #[arg(long, default_value_t = 50)]
+    /// Concurrent senders, each with a receiver, and connections of the single-row inserts.
+    #[arg(long, default_value_t = 50, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=400))]
     senders: usize,
 
-    /// Idle sockets.
-    #[arg(long, default_value_t = 5_000)]
-    idle: usize,
+    /// Numbers of idle sockets.
+    #[arg(long, value_delimiter = ',', default_values_t = [5_000, 20_000], value_name = "COUNT,...",
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    idle: Vec<usize>,
+
+    /// Devices that come back at once.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    logins: usize,
 
     /// The tick on which the server answers sends: `default` for the server's own, or milliseconds. With another than 0, few
-    /// senders that wait for each answer measure the tick.
+    /// senders that wait for each answer measure the tick. The rows with `tick` in their names have the server's own.
     #[arg(long, default_value = "0", value_name = "MILLIS")]
     answer_tick: String,
 
-    /// What to measure. Without one: sends, deliveries and idle sockets.
+    /// Let the server, its database and the load generator share all cores. Otherwise the first two have a core to themselves,
+    /// if there are two cores.
+    #[arg(long)]
+    no_pin: bool,
+
+    /// What else to measure. Without one: the table.
     #[command(subcommand)]
     task: Option<Task>,
 }
@@ -72,12 +122,61 @@ enum Task {
         #[arg(long, default_value_t = 1_000_000)]
         claims: u64,
     },
+    /// Whether a message costs more when there are more devices, or when more waits. What does not fit the disk is left out.
+    Growth {
+        /// Registered devices to measure with.
+        #[arg(long, value_delimiter = ',', default_values_t = [100, 10_000, 1_000_000], value_name = "COUNT,...")]
+        devices: Vec<u64>,
+        /// Queued rows to measure with.
+        #[arg(long, value_delimiter = ',', default_values_t = [0, 1_000_000, 10_000_000], value_name = "COUNT,...")]
+        queued: Vec<u64>,
+        /// Seconds of each measurement.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Not on SQLite.
+        #[arg(long)]
+        no_sqlite: bool,
+        /// Write everything to this file, too, as JSON.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// What a second node adds, and what it costs to cross from one to the other.
+    Nodes {
+        /// A Redis that joins them. Without it one is started.
+        #[arg(long)]
+        redis: Option<String>,
+        /// Seconds of each measurement.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
+    /// Whether tables, files and logs stay as large as they are under a steady load.
+    Steady {
+        /// For how long.
+        #[arg(long, default_value_t = 30)]
+        minutes: u64,
+        /// Not on SQLite.
+        #[arg(long)]
+        no_sqlite: bool,
+    },
+    /// What stands for a limit of this machine.
+    #[command(hide = true)]
+    Bare {
+        #[command(subcommand)]
+        bare: Bare,
+    },
     /// What sealing the queue costs: the same queue sealed and unsealed, in turns.
     Sealing {
         /// Rounds of each.
         #[arg(long, default_value_t = 5)]
         rounds: usize,
     },
+}
+
+/// A kind of database.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Only {
+    Sqlite,
+    Postgres,
 }
 
 impl Options {
@@ -87,104 +186,257 @@ impl Options {
     }
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     server::raise_descriptor_limit();
-    if let Some(Task::Abuse) = options.task {
-        return Box::pin(abuse::run()).await;
+    // Threads have the cores of the thread that starts them, so this comes before there are any.
+    let pinned = matches!(&options.task, None | Some(Task::Growth { .. } | Task::Steady { .. }));
+    if pinned && !options.no_pin {
+        cores::part()?;
     }
-    if let Some(Task::Sealing { rounds }) = options.task {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut runtime = if cores == 1 {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    runtime.enable_all().build()?.block_on(async {
+        tokio::select! {
+            done = Box::pin(work(options)) => done,
+            // Servers and files go as if everything had been done.
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        }
+    })
+}
+
+async fn work(mut options: Options) -> anyhow::Result<()> {
+    let Some(task) = options.task.take() else {
+        return run_table(&options).await;
+    };
+    let sealing = match task {
+        Task::Abuse => return abuse::run().await,
+        Task::Bare { bare } => return limits::be(bare).await,
+        Task::Sealing { rounds } => Some(rounds),
+        _ => None,
+    };
+    if let Some(rounds) = sealing {
         run_sealing(&options, Backend::sqlite()?, rounds).await?;
         if let Some(url) = &options.postgres {
             run_sealing(&options, Backend::postgres(url).await?, rounds).await?;
         }
         return Ok(());
     }
-    let binary = match &options.server {
-        Some(binary) => binary.clone(),
-        None => server::build().context("cannot build the server")?,
-    };
-    let template = Template::load()?;
-    if let Some(Task::Audit { rows }) = options.task {
-        run_audit(&binary, &template, Backend::sqlite()?, rows).await?;
-        if let Some(url) = &options.postgres {
-            run_audit(&binary, &template, Backend::postgres(url).await?, rows).await?;
+    let binary = binary(&options)?;
+    match task {
+        Task::Growth {
+            devices,
+            queued,
+            seconds,
+            no_sqlite,
+            json,
+        } => {
+            let sizes = growth::Sizes {
+                devices: growth::in_order(devices)?,
+                rows: growth::in_order(queued)?,
+                time: Duration::from_secs(seconds),
+            };
+            return run_growth(&options, &binary, &sizes, !no_sqlite, json.as_deref()).await;
         }
-        return Ok(());
-    }
-    if let Some(Task::Claims { claims }) = options.task {
-        run_claims(&binary, Backend::sqlite()?, claims).await?;
-        if let Some(url) = &options.postgres {
-            run_claims(&binary, Backend::postgres(url).await?, claims).await?;
+        Task::Nodes { redis, seconds } => {
+            let (url, cluster) = postgres(&options).await?;
+            let backend = Backend::postgres(&url).await?;
+            let (template, time) = (Template::load()?, Duration::from_secs(seconds));
+            let lines = nodes::run(&binary, &template, &backend, redis.as_deref(), time).await;
+            backend.remove().await?;
+            stop(cluster).await?;
+            lines?.iter().for_each(|line| say(line));
+            return Ok(());
         }
-        return Ok(());
+        Task::Steady { minutes, no_sqlite } => {
+            return run_steady(&options, &binary, Duration::from_secs(minutes * 60), !no_sqlite).await;
+        }
+        _ => {}
     }
-    say(&match options.answer_tick() {
-        None => "answers of sends leave on the server's default tick".to_owned(),
-        Some("0") => "answers of sends leave when they are ready, not on a tick".to_owned(),
-        Some(millis) => format!("answers of sends leave on a tick of {millis} ms"),
-    });
-    say("backend   measurement                                        per second   CPU-s per 10,000 (server)");
-    run(&options, &binary, &template, Backend::sqlite()?).await?;
+    let mut backends = vec![Backend::sqlite()?];
     if let Some(url) = &options.postgres {
-        run(&options, &binary, &template, Backend::postgres(url).await?).await?;
+        backends.push(Backend::postgres(url).await?);
+    }
+    for backend in backends {
+        match task {
+            Task::Audit { rows } => run_audit(&binary, &Template::load()?, backend, rows).await?,
+            Task::Claims { claims } => run_claims(&binary, backend, claims).await?,
+            _ => {}
+        }
     }
     Ok(())
 }
 
-async fn run(options: &Options, binary: &std::path::Path, template: &Template, backend: Backend) -> anyhow::Result<()> {
-    let name = backend.name();
-    let alone = single_rows::measure(&backend, 1, options.seconds).await?;
-    report(name, "single-row inserts, 1 connection", alone, None);
-    let single = single_rows::measure(&backend, options.senders, options.seconds).await?;
-    report(
-        name,
-        &format!("single-row inserts, {} connections", options.senders),
-        single,
-        None,
-    );
+/// The server to measure.
+fn binary(options: &Options) -> anyhow::Result<PathBuf> {
+    match &options.server {
+        Some(binary) => binary
+            .canonicalize()
+            .with_context(|| format!("there is no {}", binary.display())),
+        None => server::build().context("cannot build the server"),
+    }
+}
 
-    let server = Server::start(binary, &backend, options.answer_tick()).await?;
-    let people = People::register(&server, template, options.senders * 2, RECIPIENTS).await?;
-    for window in [1, 16] {
-        let measured = relay::offline(&server, &people, options, window).await?;
-        report(
-            name,
-            &format!("accepted for offline devices, window {window}"),
-            measured.rate,
-            Some(measured.cpu),
-        );
-        if window == 1 {
-            say(&format!(
-                "{name:<9} {:<50} {:>10.2}",
-                "  ratio to single-row inserts",
-                measured.rate / single
-            ));
+/// The default: one table for each kind of database.
+async fn run_table(options: &Options) -> anyhow::Result<()> {
+    let unknown = rows::unknown(&options.rows);
+    if !unknown.is_empty() {
+        note(&format!(
+            "there are no rows called {unknown:?}; there are {}",
+            rows::names().join(", ")
+        ));
+        std::process::exit(2);
+    }
+    let plan = Plan {
+        binary: binary(options)?,
+        template: Template::load()?,
+        time: Duration::from_secs(options.seconds),
+        pairs: options.senders,
+        idle: options.idle.clone(),
+        logins: options.logins,
+        chosen: options.rows.clone(),
+        limits: !options.no_limits,
+        answer_tick: options.answer_tick().map(str::to_owned),
+    };
+    let facts = machine::Facts::of(&plan.binary);
+    let settings = settings(options);
+    say(&format!("{}\n{settings}", facts.described()));
+    note("limits of this machine");
+    let machine = Machine::measure(&plan).await?;
+    let mut reports = Vec::new();
+    if options.only != Some(Only::Postgres) {
+        note("on SQLite");
+        let report = rows::run(&plan, &machine, &Place::Sqlite).await?;
+        say(&format!("\n{}", table::of(&report)));
+        reports.push(report.json());
+    }
+    if options.only != Some(Only::Sqlite) {
+        match postgres(options).await {
+            Ok((url, cluster)) => {
+                note("on Postgres");
+                let place = Place::Postgres { url };
+                let report = rows::run(&plan, &machine, &place).await?;
+                say(&format!("\n{}", table::of(&report)));
+                reports.push(report.json());
+                if let Some(cluster) = cluster {
+                    cluster.stop().await?;
+                }
+            }
+            Err(why) if options.postgres.is_none() && options.only.is_none() => {
+                say(&format!("\nPostgres was not measured: {why:#}"));
+            }
+            Err(why) => return Err(why),
         }
     }
-    for window in [1, 16] {
-        let measured = relay::online(&server, &people, options, window).await?;
-        report(
-            name,
-            &format!("delivered to online devices, window {window}"),
-            measured.rate,
-            Some(measured.cpu),
-        );
+    say(table::LEGEND);
+    if let Some(file) = &options.json {
+        let all = serde_json::json!({
+            "machine": facts.json(),
+            "settings": settings,
+            "seconds": options.seconds,
+            "senders": options.senders,
+            "backends": reports,
+        });
+        std::fs::write(file, format!("{all:#}\n")).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    server.stop().await?;
+    Ok(())
+}
 
-    let server = Server::start(binary, &backend, options.answer_tick()).await?;
-    let idle = idle::measure(&server, template, options.idle).await?;
-    say(&format!(
-        "{name:<9} memory: {:.1} MiB with no socket, {:.1} MiB with {} idle device sockets, {:.1} KiB per socket",
-        idle.before_kib / 1024.0,
-        idle.after_kib / 1024.0,
-        options.idle,
-        idle.per_socket_kib,
-    ));
-    server.stop().await?;
-    backend.remove().await
+/// The Postgres to measure on, and that which has to be stopped afterwards.
+async fn postgres(options: &Options) -> anyhow::Result<(String, Option<Cluster>)> {
+    if let Some(url) = &options.postgres {
+        return Ok((url.clone(), None));
+    }
+    let programs = cluster::programs().context(
+        "its programs initdb and postgres are neither under /usr/lib/postgresql nor in PATH; install them, or name a server \
+         with --postgres",
+    )?;
+    note("starting a Postgres");
+    let cluster = Cluster::start(&programs).await?;
+    Ok((cluster.url.clone(), Some(cluster)))
+}
+
+/// How it was measured, in words.
+fn settings(options: &Options) -> String {
+    let tick = match options.answer_tick() {
+        None => "on the server's default tick".to_owned(),
+        Some("0") => "when they are ready, but in the rows with `tick`".to_owned(),
+        Some(millis) => format!("on a tick of {millis} ms"),
+    };
+    format!(
+        "{} pairs, 1 KiB, {} s each; {}; answers of sends leave {tick}",
+        options.senders,
+        options.seconds,
+        cores::described()
+    )
+}
+
+async fn run_growth(
+    options: &Options,
+    binary: &std::path::Path,
+    sizes: &growth::Sizes,
+    sqlite: bool,
+    json: Option<&std::path::Path>,
+) -> anyhow::Result<()> {
+    let template = Template::load()?;
+    let mut found = serde_json::Map::new();
+    if sqlite {
+        let (text, value) = growth::run(binary, &template, async || Backend::sqlite(), sizes).await?;
+        say(&text);
+        found.insert("sqlite".to_owned(), value);
+    }
+    match postgres(options).await {
+        Ok((url, cluster)) => {
+            let (text, value) = growth::run(binary, &template, async || Backend::postgres(&url).await, sizes).await?;
+            say(&text);
+            found.insert("postgres".to_owned(), value);
+            stop(cluster).await?;
+        }
+        Err(why) => say(&format!("Postgres was not measured: {why:#}")),
+    }
+    json.map_or(Ok(()), |file| growth::write(file, &found.into()))
+}
+
+async fn run_steady(options: &Options, binary: &std::path::Path, time: Duration, sqlite: bool) -> anyhow::Result<()> {
+    let mut grown = Vec::new();
+    if sqlite {
+        grown.extend(run_steady_on(binary, Backend::sqlite()?, time).await?);
+    }
+    match postgres(options).await {
+        Ok((url, cluster)) => {
+            grown.extend(run_steady_on(binary, Backend::postgres(&url).await?, time).await?);
+            stop(cluster).await?;
+        }
+        Err(why) => say(&format!("Postgres was not measured: {why:#}")),
+    }
+    ensure!(grown.is_empty(), "something grows");
+    Ok(())
+}
+
+/// What did not stay as it was.
+async fn run_steady_on(binary: &std::path::Path, backend: Backend, time: Duration) -> anyhow::Result<Vec<String>> {
+    let name = backend.name();
+    note(&format!("{name}: {} s of steady load", time.as_secs()));
+    let outcome = steady::run(binary, Template::load()?, &backend, time).await;
+    backend.remove().await?;
+    let outcome = outcome?;
+    say(&format!("{name}\n{}", outcome.lines.join("\n")));
+    say(&match outcome.grown.is_empty() {
+        true => format!("{name}: flat"),
+        false => format!("{name}: grows: {}", outcome.grown.join("; ")),
+    });
+    Ok(outcome.grown)
+}
+
+async fn stop(cluster: Option<Cluster>) -> anyhow::Result<()> {
+    match cluster {
+        Some(cluster) => cluster.stop().await,
+        None => Ok(()),
+    }
 }
 
 async fn run_sealing(options: &Options, backend: Backend, rounds: usize) -> anyhow::Result<()> {
@@ -232,15 +484,26 @@ async fn run_claims(binary: &std::path::Path, backend: Backend, claims: u64) -> 
     backend.remove().await
 }
 
-fn report(backend: &str, what: &str, rate: f64, cpu: Option<f64>) {
-    let cpu = cpu.map(|cpu| format!("{cpu:>10.3}")).unwrap_or_default();
-    say(&format!("{backend:<9} {what:<50} {rate:>10.0}   {cpu}"));
-}
-
 #[expect(clippy::print_stdout, reason = "the table is what this program is for")]
 fn say(line: &str) {
     println!("{line}");
 }
 
-/// Devices that are written to while they are offline.
-const RECIPIENTS: usize = 400;
+/// How far it is, for whoever waits.
+fn note(line: &str) {
+    eprintln!("{line}");
+}
+
+const AFTER_HELP: &str = "\
+The table: one for SQLite, and one for Postgres if its programs are installed or --postgres names a server. The server and its
+database have one core, the load generator the others. Beside each row are the limits of this machine, measured in the same run:
+a relay that only moves frames, an HTTP server that only answers, inserts without a server in front. docs/performance.md explains
+every row.
+
+Rows: online-1 online-16 online-sealed-1 online-sealed-16 online-tick-1 online-tick-16 offline-1 offline-16 offline-sealed-1
+offline-sealed-16 offline-http-1 offline-http-sealed-1 drain-one drain-many bundles-1 bundles-16 login-cold login-warm idle
+
+  bench                                       everything; some minutes
+  bench --rows online --only sqlite           six rows and their limits
+  bench --rows online-16 --no-limits --server target/release/blind-relay
+  bench --json figures.json                   the table, and everything as JSON";

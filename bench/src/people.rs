@@ -64,29 +64,6 @@ pub(crate) struct Person {
     pub(crate) authorization: String,
 }
 
-/// Those who connect, and those who do not.
-pub(crate) struct People {
-    /// In pairs: a sender and a receiver.
-    pub(crate) online: Vec<Person>,
-    /// Never connected.
-    pub(crate) offline: Vec<Person>,
-}
-
-impl People {
-    /// Registers them.
-    pub(crate) async fn register(
-        server: &Server,
-        template: &Template,
-        online: usize,
-        offline: usize,
-    ) -> anyhow::Result<Self> {
-        Ok(Self {
-            online: register(server, template, 1_000_000, online).await?,
-            offline: register(server, template, 2_000_000, offline).await?,
-        })
-    }
-}
-
 /// Registers so many accounts, with numbers from `first` on.
 pub(crate) async fn register(
     server: &Server,

@@ -15,8 +15,9 @@ use blind_relay::domain::{
     Aci, Acknowledgement, Batch, Copy, Day, Delivery, Enqueued, MailboxId, PageLimit, QueueLimits, SealedEnvelope, Seq,
 };
 use blind_relay::relay::Shares;
+use blind_relay::relay::direct::Way;
 use blind_relay::relay::presence::Presence;
-use blind_relay::relay::writer::Writer;
+use blind_relay::relay::writer::{Outgoing, Writer};
 use blind_relay::sealing::SealingKey;
 use blind_relay::sealing::queue::{InterimKeys, QueueSeals};
 use blind_relay::storage::migrate::{self, Location, Upgrade};
@@ -164,10 +165,11 @@ impl Queue {
                         expires: Day(100_000),
                         ..Delivery::default()
                     };
-                    let outcome = self
-                        .writer
-                        .deliver(account, delivery, vec![self.envelope.clone()])
-                        .await?;
+                    let outgoing = Outgoing {
+                        envelope: self.envelope.clone(),
+                        way: Way::Storage,
+                    };
+                    let outcome = self.writer.deliver(account, delivery, vec![outgoing]).await?;
                     ensure!(matches!(outcome, Enqueued::At(_)), "an envelope was refused");
                     count.fetch_add(1, Ordering::Relaxed);
                     // A sender that never waits would starve the writer's task.

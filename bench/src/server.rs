@@ -1,15 +1,21 @@
 //! The server under measurement, and what it costs.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Build, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+
+use crate::cores::{self, Side};
+pub(crate) use crate::process::cpu_seconds;
+use crate::process::{parent_called, resident_kib, tree_cpu_seconds};
 
 /// Where a server keeps its rows.
 pub(crate) enum Backend {
@@ -25,6 +31,8 @@ pub(crate) enum Backend {
         name: String,
         /// For the pepper.
         dir: TempDir,
+        /// The process that started the database's processes, if it is on this machine.
+        postmaster: Option<u32>,
     },
 }
 
@@ -36,11 +44,19 @@ impl Backend {
 
     /// A fresh database on the server of the URL.
     pub(crate) async fn postgres(beside: &str) -> anyhow::Result<Self> {
-        let name = format!("blind_relay_bench_{}", std::process::id());
+        let number = DATABASES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("blind_relay_bench_{}_{number}", std::process::id());
         let (base, _) = beside.rsplit_once('/').context("a Postgres URL ends with /database")?;
         let mut connection = PgConnection::connect(beside).await.context("cannot reach Postgres")?;
         administrate(&mut connection, format!("CREATE DATABASE {name}")).await?;
+        // On another machine the same number may be any process, but hardly a postgres of a postgres.
+        let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+            .fetch_one(&mut connection)
+            .await?;
         Ok(Self::Postgres {
+            postmaster: u32::try_from(backend)
+                .ok()
+                .and_then(|backend| parent_called(backend, "postgres")),
             beside: beside.to_owned(),
             url: format!("{base}/{name}"),
             name,
@@ -56,10 +72,41 @@ impl Backend {
         }
     }
 
+    /// The database and its version.
+    pub(crate) async fn version(&self) -> anyhow::Result<String> {
+        match self {
+            Self::Sqlite(_) => {
+                let mut memory = SqliteConnection::connect("sqlite::memory:").await?;
+                let version: String = sqlx::query_scalar("SELECT sqlite_version()")
+                    .fetch_one(&mut memory)
+                    .await?;
+                Ok(format!("SQLite {version}"))
+            }
+            Self::Postgres { url, .. } => {
+                let mut connection = PgConnection::connect(url).await?;
+                let version: String = sqlx::query_scalar("SHOW server_version")
+                    .fetch_one(&mut connection)
+                    .await?;
+                Ok(format!("PostgreSQL {version}"))
+            }
+        }
+    }
+
     /// A directory of its own.
     pub(crate) fn dir(&self) -> &Path {
         match self {
             Self::Sqlite(dir) | Self::Postgres { dir, .. } => dir.path(),
+        }
+    }
+
+    /// CPU seconds that the database has used so far; `None` where it is part of the server, or cannot be seen.
+    pub(crate) fn cpu_seconds(&self) -> anyhow::Result<Option<f64>> {
+        match self {
+            Self::Postgres {
+                postmaster: Some(postmaster),
+                ..
+            } => tree_cpu_seconds(*postmaster).map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -85,6 +132,8 @@ async fn administrate(connection: &mut PgConnection, statement: String) -> anyho
 pub(crate) struct Server {
     /// `host:port`.
     pub(crate) address: String,
+    /// `host:port` of the operator's listener.
+    pub(crate) admin: String,
     child: Child,
 }
 
@@ -103,23 +152,42 @@ impl Server {
         answer_tick: Option<&str>,
         listen: &str,
     ) -> anyhow::Result<Self> {
+        Self::start_with(binary, backend, data_dir, answer_tick, listen, None).await
+    }
+
+    /// One of several nodes that hear of each other through a Redis.
+    pub(crate) async fn start_joined(
+        binary: &Path,
+        backend: &Backend,
+        data_dir: &str,
+        redis_url: &str,
+    ) -> anyhow::Result<Self> {
+        Self::start_with(binary, backend, data_dir, Some("0"), "127.0.0.1:0", Some(redis_url)).await
+    }
+
+    async fn start_with(
+        binary: &Path,
+        backend: &Backend,
+        data_dir: &str,
+        answer_tick: Option<&str>,
+        listen: &str,
+        redis_url: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        // The server does not say where its operator's listener is, so it is told.
+        let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let mut command = Command::new(binary);
         command
-            .args([
-                "serve",
-                "--listen",
-                listen,
-                "--admin-listen",
-                "127.0.0.1:0",
-                "--data-dir",
-            ])
+            .args(["serve", "--listen", listen, "--admin-listen", &admin, "--data-dir"])
             .arg(backend.dir().join(data_dir))
             .env("BLIND_RELAY_QUEUE__MAX_ENVELOPES", "1000000")
             .env("BLIND_RELAY_QUEUE__MAX_BYTES", "10000000000")
-            .env("BLIND_RELAY_LOG_LEVEL", "warn")
+            .env("BLIND_RELAY_LIMITS__MAX_CONNECTIONS", "1000000")
+            // The two settings below are warned of.
+            .env("BLIND_RELAY_LOG_LEVEL", "error")
             // All load comes from one place, and is what is measured.
             .env("BLIND_RELAY_RATE_LIMITS", "off")
             .envs(answer_tick.map(|millis| ("BLIND_RELAY_RELAY__ANSWER_TICK_MILLIS", millis)))
+            .envs(redis_url.map(|url| ("BLIND_RELAY_REDIS_URL", url)))
             .stdout(Stdio::piped())
             .kill_on_drop(true);
         if let Backend::Postgres { url, .. } = backend {
@@ -130,9 +198,8 @@ impl Server {
                 .env("BLIND_RELAY_PEPPER_FILE", backend.dir().join("pepper"))
                 .env("BLIND_RELAY_TRUST_ROOT_FILE", backend.dir().join("trust-root"));
         }
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
+        let mut child =
+            cores::spawn(&mut command, Side::Server).with_context(|| format!("cannot start {}", binary.display()))?;
         let stdout = child.stdout.take().context("the server's output is a pipe")?;
         let mut lines = BufReader::new(stdout).lines();
         let line = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await??;
@@ -144,6 +211,7 @@ impl Server {
         {
             Some(address) => Ok(Self {
                 address: address.to_owned(),
+                admin,
                 child,
             }),
             None => bail!("the server did not say where it listens"),
@@ -162,12 +230,7 @@ impl Server {
 
     /// Resident memory, in KiB.
     pub(crate) fn resident_kib(&self) -> anyhow::Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .context("a process has memory")?;
-        Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
+        resident_kib(self.pid()?)
     }
 
     fn pid(&self) -> anyhow::Result<u32> {
@@ -177,38 +240,34 @@ impl Server {
 
 /// Builds the server as a user would run it, and says where it is.
 pub(crate) fn build() -> anyhow::Result<PathBuf> {
-    let status = Build::new(env!("CARGO"))
+    let mut build = Build::new(env!("CARGO"));
+    build
         .args(["build", "--release", "--locked", "--bin", "blind-relay"])
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .status()?;
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let status = cores::on_all(|| build.status())?;
     anyhow::ensure!(status.success(), "cargo build failed");
     // This program lies where the server does.
     Ok(std::env::current_exe()?.with_file_name("blind-relay"))
 }
 
-/// Every socket is a descriptor.
+/// Every socket is a descriptor. Root may have more than it was given.
 pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
+    let most = Some(DESCRIPTORS.max(limit.maximum.unwrap_or(u64::MAX)));
+    for maximum in [most, limit.maximum] {
+        let current = maximum;
+        if setrlimit(Resource::Nofile, Rlimit { current, maximum }).is_ok() {
+            return;
+        }
+    }
 }
 
-/// Seconds of CPU that a process has used.
-pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in parentheses, may hold spaces; the times are the 12th and 13th fields after it.
-    let (_, fields) = stat.rsplit_once(')').context("a stat line has a name")?;
-    let ticks: f64 = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|field| field.parse::<f64>().unwrap_or(0.0))
-        .sum();
-    #[expect(clippy::cast_precision_loss, reason = "a hundred ticks a second")]
-    Ok(ticks / rustix::param::clock_ticks_per_second() as f64)
+/// How many descriptors a process may have.
+pub(crate) fn descriptor_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
+
+/// Databases that this process has made.
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+const DESCRIPTORS: u64 = 200_000;

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::claims::ec_key;
 use crate::client::{Received, Socket};
+use crate::content::send_to;
 use crate::people::Person;
-use crate::relay::send_to;
 
 /// What the flood is aimed at.
 pub(super) struct Aims {
