@@ -2,6 +2,7 @@
 
 pub mod budget;
 
+mod claims;
 mod low_stock;
 mod memo;
 mod publish;
@@ -9,24 +10,28 @@ mod publish;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use tokio_util::task::TaskTracker;
 
 use crate::domain::{
     Account, BundleSelector, Day, Device, DeviceId, IdentityKind, KeyCount, KyberSource, MailboxId, ProtocolAddress,
-    TakenBundles,
+    Take, TakenBundles,
 };
 use crate::limits::{Limit, Limits, Scale};
 use crate::storage::{KeyStore, StorageError};
 use crate::telemetry::metrics;
 
 use budget::{Counted, Decision, Standing, decide, wants_keys};
+use claims::Claims;
 use low_stock::LowStock;
 
+pub use claims::KeysUnavailable;
 pub use memo::{ClaimMemo, ClaimName};
 pub use publish::{KeysRefused, MAX_KEYS_PER_LIST, check_signed, check_upload};
 
 /// The directory of one node.
 pub struct Directory {
     keys: Arc<dyn KeyStore>,
+    claims: Claims,
     low: LowStock,
     /// The claims of the last minutes.
     pub memo: ClaimMemo,
@@ -58,9 +63,10 @@ pub struct Wanting {
 }
 
 impl Directory {
-    /// Hands out what is stored there.
-    pub fn new(keys: Arc<dyn KeyStore>) -> Self {
+    /// Hands out what is stored there, in `lanes` transactions at a time, which are made on the tracker.
+    pub fn start(keys: Arc<dyn KeyStore>, lanes: usize, tasks: &TaskTracker) -> Self {
         Self {
+            claims: Claims::start(lanes, tasks, &keys),
             keys,
             low: LowStock::default(),
             memo: ClaimMemo::default(),
@@ -77,13 +83,15 @@ impl Directory {
         kind: IdentityKind,
         selector: BundleSelector,
         today: Day,
-    ) -> Result<Option<Taken>, StorageError> {
+    ) -> Result<Option<Taken>, KeysUnavailable> {
         let decision = count(limits, requester, account, selector).await;
-        let allowance = &decision.allowance;
-        let taken = self
-            .keys
-            .take_bundles(account.aci, kind, selector, allowance, today)
-            .await?;
+        let take = Take {
+            aci: account.aci,
+            kind,
+            selector,
+            allowance: decision.allowance.clone(),
+        };
+        let taken = self.claims.take(take, today).await?;
         // An answer without devices would make clients panic: a device that has no keys is as good as none.
         let Some(bundles) = taken.filter(|taken| !taken.devices.is_empty()) else {
             return Ok(None);

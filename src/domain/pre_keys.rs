@@ -1,8 +1,8 @@
 //! What the key directory takes in and hands out.
 
-use keys_schema::{EcPreKey, IdentityKey, KyberPreKey, SignedEcPreKey};
+use keys_schema::{Aci, EcPreKey, IdentityKey, KyberPreKey, SignedEcPreKey};
 
-use super::{DeviceId, RegistrationId};
+use super::{DeviceId, IdentityKind, RegistrationId};
 
 /// Keys that a device publishes. What is empty or absent leaves what is stored as it is.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +56,19 @@ pub enum BundleSelector {
     All,
     /// This one.
     One(DeviceId),
+}
+
+/// A request for bundles.
+#[derive(Clone, Debug)]
+pub struct Take {
+    /// Of which account.
+    pub aci: Aci,
+    /// Of which of its identities.
+    pub kind: IdentityKind,
+    /// Of which of its devices.
+    pub selector: BundleSelector,
+    /// Which one-time keys are in them.
+    pub allowance: Allowance,
 }
 
 /// Whose one-time keys may be taken for one request.

@@ -8,6 +8,7 @@ pub(crate) mod accounts;
 pub(crate) mod admin;
 pub(crate) mod age;
 pub(crate) mod attachments;
+pub(crate) mod claims;
 pub(crate) mod devices;
 pub(crate) mod export;
 pub(crate) mod fixtures;
@@ -87,6 +88,7 @@ macro_rules! admin_store_suite {
             t24_acts_at_once_make_one_chain
             t24_what_is_changed_past_the_server_is_found
             the_oldest_entries_go_and_the_chain_goes_on
+            what_was_about_one_thing_is_found_among_the_rest
         }
     };
 }
@@ -161,6 +163,18 @@ macro_rules! key_store_suite {
             t15_a_reserve_of_each_kind_stays_for_those_who_may_take_it
             a_device_that_is_to_give_nothing_keeps_its_keys
             t15_t17_takers_at_once_leave_the_reserve_alone
+        }
+        $crate::storage::conformance::suite! { $open, claims:
+            a_device_that_is_asked_many_times_in_a_batch_gives_its_keys_in_order_and_runs_dry
+            whoever_is_not_there_takes_nothing_from_the_others_of_a_batch
+            a_batch_may_ask_for_all_devices_for_one_and_for_another_identity
+            t15_the_reserve_is_looked_at_for_each_claim_of_a_batch
+            any_batch_is_as_its_claims_one_after_the_other
+            b13_batches_at_once_hand_out_every_key_once
+            t15_batches_at_once_with_and_without_access_leave_the_reserve_to_the_latter
+            what_is_damaged_fails_for_whoever_asks_for_it_alone
+            gaps_between_places_keep_no_key_back
+            a_large_batch_of_claims_is_one_batch
         }
     };
 }

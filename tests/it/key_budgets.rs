@@ -261,7 +261,8 @@ fn t16_keys_are_taken_through_the_budgets_only() {
         files.sort();
         files
     };
-    assert_eq!(naming(".take_bundles("), ["directory/mod.rs"]);
+    assert_eq!(naming(".take_bundles("), ["directory/claims.rs"]);
+    assert_eq!(naming("claims.take("), ["directory/mod.rs"]);
     assert_eq!(naming("Limit::OneTimeKeys"), ["directory/mod.rs"]);
     assert_eq!(naming("Limit::KeyFetches"), ["http/keys.rs"]);
     assert_eq!(naming("Claim {"), ["http/key_claims.rs", "http/keys.rs"]);

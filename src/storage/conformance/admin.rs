@@ -17,7 +17,7 @@ pub(crate) const LIMITS: QueueLimits = ROOMY;
 
 type Admin = Arc<dyn AdminStore>;
 
-fn record(act: AdminAct, minute: i64) -> AdminRecord {
+pub(super) fn record(act: AdminAct, minute: i64) -> AdminRecord {
     AdminRecord {
         act,
         target: Some(Pseudonym([5; 32])),
@@ -29,14 +29,14 @@ fn record(act: AdminAct, minute: i64) -> AdminRecord {
 /// Act and outcome of every entry, in order, and what is wrong with the chain.
 async fn log(admin: &Admin) -> (Vec<(i64, i64)>, Vec<ChainFault>) {
     let mut acts = Vec::new();
-    let mut page = admin.log(0, 7).await.unwrap();
+    let mut page = admin.log(0, 7, None).await.unwrap();
     let mut walk = ChainWalk::from(page.ends.anchor);
     loop {
         for entry in &page.entries {
             walk.step(entry);
             acts.push((entry.act, entry.outcome));
         }
-        page = admin.log(walk.at().seq, 7).await.unwrap();
+        page = admin.log(walk.at().seq, 7, None).await.unwrap();
         if page.entries.is_empty() {
             return (acts, walk.finish(page.ends.head));
         }
@@ -294,7 +294,7 @@ pub(crate) async fn t24_acts_at_once_make_one_chain(database: &TestDatabase) {
     }
     let (acts, faults) = log(&here).await;
     assert_eq!((acts.len(), faults), (50, vec![]));
-    let page = here.log(0, 1000).await.unwrap();
+    let page = here.log(0, 1000, None).await.unwrap();
     assert!(page.entries.iter().map(|entry| entry.seq).eq(1..=50));
 }
 
@@ -304,7 +304,7 @@ pub(crate) async fn t24_what_is_changed_past_the_server_is_found(database: &Test
         let record = record(AdminAct::AccountShow, minute);
         admin.record(&record, AdminOutcome::Done).await.unwrap();
     }
-    let whole = admin.log(0, 100).await.unwrap();
+    let whole = admin.log(0, 100, None).await.unwrap();
     assert_eq!(log(&admin).await.1, []);
     for (plant, undo, found) in [
         (
@@ -338,7 +338,7 @@ pub(crate) async fn t24_what_is_changed_past_the_server_is_found(database: &Test
         database.execute(undo).await;
         assert_eq!(log(&admin).await.1, [], "{undo}");
     }
-    assert_eq!(admin.log(0, 100).await.unwrap(), whole);
+    assert_eq!(admin.log(0, 100, None).await.unwrap(), whole);
     // Nor does the next act hide it.
     database.execute("DELETE FROM admin_log WHERE seq = 9").await;
     admin
@@ -355,17 +355,17 @@ pub(crate) async fn the_oldest_entries_go_and_the_chain_goes_on(database: &TestD
         let record = record(AdminAct::AccountShow, minute);
         admin.record(&record, AdminOutcome::Done).await.unwrap();
     }
-    let before = admin.log(0, 100).await.unwrap();
+    let before = admin.log(0, 100, None).await.unwrap();
     assert_eq!(admin.expire_log(1, 4).await.unwrap(), 0);
     assert_eq!(admin.expire_log(7, 4).await.unwrap(), 4);
     assert_eq!(admin.expire_log(7, 4).await.unwrap(), 2);
     assert_eq!(admin.expire_log(7, 4).await.unwrap(), 0);
-    let after = admin.log(0, 100).await.unwrap();
+    let after = admin.log(0, 100, None).await.unwrap();
     assert_eq!(after.entries, before.entries[6..]);
     assert_eq!((after.ends.anchor.seq, after.ends.head), (6, before.ends.head));
     assert_eq!(log(&admin).await.1, []);
     assert_eq!(admin.expire_log(1_000, 100).await.unwrap(), 3);
-    let emptied = admin.log(0, 100).await.unwrap();
+    let emptied = admin.log(0, 100, None).await.unwrap();
     assert_eq!(emptied.ends.anchor, before.ends.head);
     assert_eq!(log(&admin).await, (vec![], vec![]));
     admin
@@ -374,7 +374,36 @@ pub(crate) async fn the_oldest_entries_go_and_the_chain_goes_on(database: &TestD
         .unwrap();
     let (acts, faults) = log(&admin).await;
     assert_eq!((acts.len(), faults), (1, vec![]));
-    assert_eq!(admin.log(0, 1).await.unwrap().entries[0].seq, 10);
+    assert_eq!(admin.log(0, 1, None).await.unwrap().entries[0].seq, 10);
+}
+
+pub(crate) async fn what_was_about_one_thing_is_found_among_the_rest(database: &TestDatabase) {
+    let admin = database.storage().admin;
+    let (one, other) = (Pseudonym([5; 32]), Pseudonym([6; 32]));
+    for (minute, target) in [
+        (1, Some(one)),
+        (2, Some(other)),
+        (3, None),
+        (4, Some(one)),
+        (5, Some(one)),
+    ] {
+        let record = AdminRecord {
+            target,
+            ..record(AdminAct::AccountShow, minute)
+        };
+        admin.record(&record, AdminOutcome::Done).await.unwrap();
+    }
+    let places = async |after, limit, about| {
+        let page = admin.log(after, limit, about).await.unwrap();
+        assert_eq!(page.ends.head.seq, 5, "the ends are those of all");
+        page.entries.iter().map(|entry| entry.seq).collect::<Vec<_>>()
+    };
+    assert_eq!(places(0, 100, None).await, [1, 2, 3, 4, 5]);
+    assert_eq!(places(0, 100, Some(&one)).await, [1, 4, 5]);
+    assert_eq!(places(0, 2, Some(&one)).await, [1, 4]);
+    assert_eq!(places(1, 100, Some(&one)).await, [4, 5]);
+    assert_eq!(places(2, 100, Some(&other)).await, [0_i64; 0]);
+    assert_eq!(places(0, 100, Some(&Pseudonym([7; 32]))).await, [0_i64; 0]);
 }
 
 /// Puts so many envelopes of 1 KiB into a queue.

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::fixtures::{
-    aci, actor, device_link, ec_key, kyber_key, offer, register, sealed_copy, signed_key, start_over,
+    aci, actor, claim, device_link, ec_key, kyber_key, offer, register, sealed_copy, signed_key, start_over, take_alone,
 };
 use crate::domain::{
-    Actor, Allowance, AttachmentName, Avatar, AvatarChange, Batch, BlockChange, BlockTag, BlocksChanged, Budget,
-    BundleSelector, DataKey, DataLimits, DataWrite, Day, Delivery, DeviceId, EncryptedUsername, Enqueued, IdentityKind,
-    KeyUpload, LinkHandle, LinkOffer, LinkTokenHash, Linked, MailboxId, NewTokenSession, NewUpload, NumberHash,
-    Profile, ProfileVersion, Published, QueueLimits, QuotaBucket, RefreshHash, Reserved, Revision, Sealed, Segment,
-    SessionKey, Timestamp, TokenSessionId, Turn, UploadTimes, UsernameHash, UsernameLink, VerificationSession, Written,
+    Actor, AttachmentName, Avatar, AvatarChange, Batch, BlockChange, BlockTag, BlocksChanged, Budget, DataKey,
+    DataLimits, DataWrite, Day, Delivery, DeviceId, EncryptedUsername, Enqueued, IdentityKind, KeyUpload, LinkHandle,
+    LinkOffer, LinkTokenHash, Linked, MailboxId, NewTokenSession, NewUpload, NumberHash, Profile, ProfileVersion,
+    Published, QueueLimits, QuotaBucket, RefreshHash, Reserved, Revision, Sealed, Segment, SessionKey, Timestamp,
+    TokenSessionId, Turn, UploadTimes, UsernameHash, UsernameLink, VerificationSession, Written,
 };
 use crate::manifest::{Manifest, Subject};
 use crate::storage::ExportStore;
@@ -306,14 +306,7 @@ async fn fill(database: &TestDatabase, n: u8) {
         Published::Done(0)
     );
     // One key of each kind is handed out.
-    let taken = storage.keys.take_bundles(
-        aci(n),
-        IdentityKind::Aci,
-        BundleSelector::All,
-        &Allowance::EVERYTHING,
-        NOW.day(),
-    );
-    assert!(taken.await.unwrap().is_some());
+    assert!(take_alone(&storage.keys, claim(n), NOW.day()).await.is_some());
     assert!(storage.devices.offer(&offer(n, expires), &by).await.unwrap());
     let session = NewTokenSession {
         id: TokenSessionId([n; 16]),

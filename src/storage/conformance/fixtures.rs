@@ -1,5 +1,7 @@
 //! Things to store.
 
+use std::sync::Arc;
+
 use keys_schema::sealed_queue::{Bucket, QueueKey, QueuePublicKey};
 use keys_schema::{
     Aci, EcPreKey, EcPublicKey, IdentityKey, KeyId, KyberPreKey, KyberPublicKey, Pni, Signature, SignedEcPreKey,
@@ -7,13 +9,13 @@ use keys_schema::{
 use uuid::Uuid;
 
 use crate::domain::{
-    Account, Actor, Blocks, Capabilities, Copy, CreatedAt, Day, Device, DeviceId, DeviceLink, DeviceName, Enqueued,
-    LinkOffer, LinkTokenHash, Linked, MailboxId, NumberHash, Placed, ProtocolAddress, Registered, Registration,
-    RegistrationId, Sealed, SealedEnvelope, SecretVerifier, Seq, ServiceId, SignedKeys, Stored, Timestamp,
-    UnidentifiedAccess,
+    Account, Actor, Allowance, Blocks, BundleSelector, Capabilities, Copy, CreatedAt, Day, Device, DeviceId,
+    DeviceLink, DeviceName, Enqueued, IdentityKind, LinkOffer, LinkTokenHash, Linked, MailboxId, NumberHash, Placed,
+    ProtocolAddress, Registered, Registration, RegistrationId, Sealed, SealedEnvelope, SecretVerifier, Seq, ServiceId,
+    SignedKeys, Stored, Take, TakenBundles, Timestamp, UnidentifiedAccess,
 };
 use crate::storage::testing::TestDatabase;
-use crate::storage::{AccountStore, Storage};
+use crate::storage::{AccountStore, KeyStore, Storage};
 
 /// The registration of account `n` with number `n`. Each call of one `n` differs in nothing; `mailbox` names its queue.
 pub(crate) fn registration(n: u8, mailbox: i64) -> Registration {
@@ -215,6 +217,23 @@ pub(crate) fn kyber_key(content: u32, id: u32) -> KyberPreKey {
         key: KyberPublicKey::parse(&bytes).unwrap(),
         signature: Signature::parse(&[content.to_be_bytes()[3]; 64]).unwrap(),
     }
+}
+
+/// Who asks for all that account `n` has to give.
+pub(crate) fn claim(n: u8) -> Take {
+    Take {
+        aci: aci(n),
+        kind: IdentityKind::Aci,
+        selector: BundleSelector::All,
+        allowance: Allowance::EVERYTHING,
+    }
+}
+
+/// What is taken by a batch of one.
+pub(crate) async fn take_alone(keys: &Arc<dyn KeyStore>, claim: Take, today: Day) -> Option<TakenBundles> {
+    let mut takings = keys.take_bundles(&[claim], today).await.unwrap();
+    assert_eq!(takings.len(), 1);
+    takings.remove(0).unwrap()
 }
 
 fn ec_bytes(content: u32) -> Vec<u8> {

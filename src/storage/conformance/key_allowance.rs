@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::fixtures::{aci, actor, add_second_device, ec_key, kyber_key, linked_actor, register, signed_keys};
+use super::fixtures::{
+    actor, add_second_device, claim, ec_key, kyber_key, linked_actor, register, signed_keys, take_alone,
+};
 use crate::domain::{
-    Allowance, BundleSelector, Day, DeviceId, IdentityKind, KeyCount, KeyUpload, KyberSource, PreKeyBundle,
-    ProtocolAddress, QueueLimits, Stock,
+    Allowance, Day, DeviceId, IdentityKind, KeyCount, KeyUpload, KyberSource, PreKeyBundle, ProtocolAddress,
+    QueueLimits, Stock, Take,
 };
 use crate::storage::KeyStore;
 use crate::storage::testing::{ROOMY, TestDatabase};
@@ -34,11 +36,15 @@ fn reserving(reserve: u32) -> Allowance {
     Allowance { devices: None, reserve }
 }
 
+fn allowed(allowance: &Allowance) -> Take {
+    Take {
+        allowance: allowance.clone(),
+        ..claim(1)
+    }
+}
+
 async fn take_all(keys: &Keys, allowance: &Allowance) -> Vec<PreKeyBundle> {
-    let taken = keys
-        .take_bundles(aci(1), ACI, BundleSelector::All, allowance, TODAY)
-        .await;
-    taken.unwrap().unwrap().devices
+    take_alone(keys, allowed(allowance), TODAY).await.unwrap().devices
 }
 
 async fn take(keys: &Keys, allowance: &Allowance) -> PreKeyBundle {

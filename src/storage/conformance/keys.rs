@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::fixtures::{
-    aci, actor, add_second_device, ec_key, identity, kyber_key, linked_actor, register, signed_key, signed_keys,
+    actor, add_second_device, claim, ec_key, identity, kyber_key, linked_actor, register, signed_key, signed_keys,
+    take_alone,
 };
 use crate::domain::{
-    Allowance, BundleSelector, Day, DeviceId, IdentityKind, KeyCount, KeyUpload, KyberSource, PreKeyBundle,
-    ProtocolAddress, Published, QueueLimits,
+    BundleSelector, Day, DeviceId, IdentityKind, KeyCount, KeyUpload, KyberSource, PreKeyBundle, ProtocolAddress,
+    Published, QueueLimits, Take,
 };
 use crate::storage::KeyStore;
 use crate::storage::testing::{ROOMY, TestDatabase};
@@ -31,19 +32,18 @@ fn upload(ec: impl IntoIterator<Item = u32>, kyber: impl IntoIterator<Item = u32
     }
 }
 
+/// A claim of one device.
+fn of(kind: IdentityKind, device: DeviceId) -> Take {
+    Take {
+        kind,
+        selector: BundleSelector::One(device),
+        ..claim(1)
+    }
+}
+
 /// The bundle of the primary device.
 async fn take(keys: &Keys, kind: IdentityKind) -> PreKeyBundle {
-    let taken = keys
-        .take_bundles(
-            aci(1),
-            kind,
-            BundleSelector::One(DeviceId::PRIMARY),
-            &Allowance::EVERYTHING,
-            TODAY,
-        )
-        .await
-        .unwrap()
-        .unwrap();
+    let taken = take_alone(keys, of(kind, DeviceId::PRIMARY), TODAY).await.unwrap();
     assert_eq!(taken.devices.len(), 1);
     taken.devices.into_iter().next().unwrap()
 }
@@ -218,11 +218,7 @@ pub(crate) async fn every_device_gives_a_bundle(database: &TestDatabase) {
     keys.publish(&actor(1, 1001), ACI, &upload([10, 11], [12]))
         .await
         .unwrap();
-    let taken = keys
-        .take_bundles(aci(1), ACI, BundleSelector::All, &Allowance::EVERYTHING, TODAY)
-        .await
-        .unwrap()
-        .unwrap();
+    let taken = take_alone(&keys, claim(1), TODAY).await.unwrap();
     assert!(taken.identity == identity(1));
     let summary = |bundle: &PreKeyBundle| {
         let one_time = bundle.one_time.as_ref().map(|key| key.id.get());
@@ -239,17 +235,7 @@ pub(crate) async fn every_device_gives_a_bundle(database: &TestDatabase) {
     ];
     assert_eq!(taken.devices.iter().map(summary).collect::<Vec<_>>(), expected);
     assert_eq!(count(&keys, address, ACI).await, (1, 0));
-    let one = keys
-        .take_bundles(
-            aci(1),
-            ACI,
-            BundleSelector::One(second.device_id),
-            &Allowance::EVERYTHING,
-            TODAY,
-        )
-        .await
-        .unwrap()
-        .unwrap();
+    let one = take_alone(&keys, of(ACI, second.device_id), TODAY).await.unwrap();
     assert_eq!(
         one.devices.iter().map(summary).collect::<Vec<_>>(),
         [(2, 77, None, KyberSource::LastResort)]
@@ -283,19 +269,10 @@ pub(crate) async fn the_last_resort_key_is_never_consumed(database: &TestDatabas
 pub(crate) async fn nobody_has_no_bundles(database: &TestDatabase) {
     let (keys, address) = keys(database).await;
     keys.publish(&actor(1, 1001), ACI, &upload([1], [2])).await.unwrap();
-    let second = BundleSelector::One(DeviceId::new(2).unwrap());
-    assert!(
-        keys.take_bundles(aci(1), ACI, second, &Allowance::EVERYTHING, TODAY)
-            .await
-            .unwrap()
-            .is_none()
-    );
-    assert!(
-        keys.take_bundles(aci(9), ACI, BundleSelector::All, &Allowance::EVERYTHING, TODAY)
-            .await
-            .unwrap()
-            .is_none()
-    );
+    let second = of(ACI, DeviceId::new(2).unwrap());
+    assert!(take_alone(&keys, second, TODAY).await.is_none());
+    assert!(take_alone(&keys, claim(9), TODAY).await.is_none());
+    assert!(keys.take_bundles(&[], TODAY).await.unwrap().is_empty());
     assert_eq!(count(&keys, address, ACI).await, (1, 1));
 }
 
@@ -312,11 +289,7 @@ pub(crate) async fn a_device_without_signed_keys_is_left_out(database: &TestData
     };
     keys.publish(&linked_actor(1, 2, 1002), ACI, &incomplete).await.unwrap();
     assert_eq!(keys.find_signed(second, ACI).await.unwrap(), None);
-    let taken = keys
-        .take_bundles(aci(1), ACI, BundleSelector::All, &Allowance::EVERYTHING, TODAY)
-        .await
-        .unwrap()
-        .unwrap();
+    let taken = take_alone(&keys, claim(1), TODAY).await.unwrap();
     assert_eq!(
         taken
             .devices
@@ -325,17 +298,7 @@ pub(crate) async fn a_device_without_signed_keys_is_left_out(database: &TestData
             .collect::<Vec<_>>(),
         [1]
     );
-    let alone = keys
-        .take_bundles(
-            aci(1),
-            ACI,
-            BundleSelector::One(second.device_id),
-            &Allowance::EVERYTHING,
-            TODAY,
-        )
-        .await
-        .unwrap()
-        .unwrap();
+    let alone = take_alone(&keys, of(ACI, second.device_id), TODAY).await.unwrap();
     assert!(alone.devices.is_empty());
     assert_eq!(
         count(&keys, second, ACI).await,
@@ -352,11 +315,7 @@ pub(crate) async fn the_namespaces_are_separate(database: &TestDatabase) {
         (count(&keys, address, ACI).await, count(&keys, address, PNI).await),
         ((1, 1), (2, 1))
     );
-    let taken = keys
-        .take_bundles(aci(1), PNI, BundleSelector::All, &Allowance::EVERYTHING, TODAY)
-        .await
-        .unwrap()
-        .unwrap();
+    let taken = take_alone(&keys, Take { kind: PNI, ..claim(1) }, TODAY).await.unwrap();
     let bundle = &taken.devices[0];
     assert!(taken.identity == identity(101) && bundle.registration_id.get() == 1_002);
     assert!(bundle.one_time == Some(ec_key(3)) && bundle.signed == signed_keys(1, 101).signed);
@@ -479,8 +438,7 @@ pub(crate) async fn spent_ids_go_with_their_device_and_account(database: &TestDa
     for by in [actor(1, 1001), linked_actor(1, 2, 1002)] {
         keys.publish(&by, ACI, &everything).await.unwrap();
     }
-    let all = keys.take_bundles(aci(1), ACI, BundleSelector::All, &Allowance::EVERYTHING, TODAY);
-    assert_eq!(all.await.unwrap().unwrap().devices.len(), 2);
+    assert_eq!(take_alone(&keys, claim(1), TODAY).await.unwrap().devices.len(), 2);
     let spent = async || database.number("SELECT count(*) FROM spent_keys").await;
     assert_eq!(spent().await, 4);
     let storage = database.storage();
@@ -500,8 +458,7 @@ pub(crate) async fn spent_ids_go_with_their_device_and_account(database: &TestDa
     register(database, 1, 1001).await;
     add_second_device(database).await;
     keys.publish(&linked_actor(1, 2, 1002), ACI, &everything).await.unwrap();
-    let all = keys.take_bundles(aci(1), ACI, BundleSelector::All, &Allowance::EVERYTHING, TODAY);
-    all.await.unwrap();
+    take_alone(&keys, claim(1), TODAY).await.unwrap();
     assert_eq!(spent().await, 2);
     assert_eq!(storage.devices.remove_idle(Day(30_000), 10).await.unwrap().len(), 1);
     assert_eq!(spent().await, 0);

@@ -1,7 +1,8 @@
 //! The key directory on Postgres.
 //!
-//! A bundle is taken in one statement: keys are picked, deleted and answered by the same snapshot. Rows that another
-//! taker has in hand are skipped (`SKIP LOCKED`); waiting for them would end in "none left" although more keys follow.
+//! Bundles are taken in one statement, for a whole batch of claims: keys are picked, deleted and answered by the same
+//! snapshot. Rows that another taker has in hand are skipped (`SKIP LOCKED`); waiting for them would end in "none left"
+//! although more keys follow, and batches would wait for one another in circles. No more is picked than is handed out.
 //! Uploads of one device wait for one another on its row, so that sets never mix.
 
 use async_trait::async_trait;
@@ -9,24 +10,22 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row};
 
 use super::{Database, retrying};
-use crate::domain::{
-    Aci, Actor, Allowance, BundleSelector, Day, IdentityKind, KeyCount, KeyUpload, PreKeyBundle, ProtocolAddress,
-    Published, SignedKeys, TakenBundles,
-};
-use crate::storage::rows::{
-    AddressedRow, EcRow, KyberRow, SignedRow, SpentRow, bundle, identity, kind_column, reserve_column, stock,
-};
+use crate::domain::{Actor, Day, IdentityKind, KeyCount, KeyUpload, ProtocolAddress, Published, SignedKeys, Take};
+use crate::storage::rows::{AddressedRow, EcRow, KyberRow, SignedRow, SpentRow, kind_column};
 use crate::storage::spent::without_spent;
+use crate::storage::taking::{Taking, Takings, rounds};
 use crate::storage::{KeyStore, StorageError};
 
 /// Keys in one database, shared by every node.
 pub(super) struct PgKeys {
     database: Database,
+    /// Whose connections find rows by key.
+    takers: Database,
 }
 
 impl PgKeys {
-    pub(super) fn new(database: Database) -> Self {
-        Self { database }
+    pub(super) fn new(database: Database, takers: Database) -> Self {
+        Self { database, takers }
     }
 
     async fn try_publish(&self, by: &Actor, kind: IdentityKind, upload: &KeyUpload) -> Result<Published, StorageError> {
@@ -52,30 +51,18 @@ impl PgKeys {
         Ok(Published::Done(left_out))
     }
 
-    async fn try_take(
-        &self,
-        aci: Aci,
-        kind: IdentityKind,
-        selector: BundleSelector,
-        allowance: &Allowance,
-        today: Day,
-    ) -> Result<Vec<PgRow>, StorageError> {
-        let one = match selector {
-            BundleSelector::All => None,
-            BundleSelector::One(device) => Some(i16::from(device.get())),
-        };
-        let allowed = allowance.devices.as_ref().map(|devices| {
-            let numbers = devices.iter().map(|device| i16::from(device.get()));
-            numbers.collect::<Vec<_>>()
-        });
-        let rows = sqlx::query(TAKE)
-            .bind(aci.as_uuid())
-            .bind(kind_column(kind))
-            .bind(one)
-            .bind(allowed)
-            .bind(reserve_column(allowance))
-            .bind(today.0);
-        Ok(rows.fetch_all(&self.database.pool).await?)
+    async fn try_take(&self, rounds: &[&[Take]], today: Day) -> Result<Takings, StorageError> {
+        if let [only] = rounds {
+            let mut db = self.takers.pool.acquire().await?;
+            return take(&mut db, only, today).await;
+        }
+        let mut tx = self.takers.begin().await?;
+        let mut takings = Takings::new();
+        for round in rounds {
+            takings.extend(take(&mut tx, round, today).await?);
+        }
+        tx.commit().await?;
+        Ok(takings)
     }
 }
 
@@ -117,22 +104,12 @@ impl KeyStore for PgKeys {
     }
 
     #[tracing::instrument(name = "db.keys.take_bundles", level = "debug", skip_all)]
-    async fn take_bundles(
-        &self,
-        aci: Aci,
-        kind: IdentityKind,
-        selector: BundleSelector,
-        allowance: &Allowance,
-        today: Day,
-    ) -> Result<Option<TakenBundles>, StorageError> {
-        let rows = retrying!(self.try_take(aci, kind, selector, allowance, today).await)?;
-        let Some(first) = rows.first() else { return Ok(None) };
-        let identity = identity(&AddressedRow::from_row(first)?.identity, kind)?;
-        let devices = rows
-            .iter()
-            .filter_map(|row| taken(row, allowance).transpose())
-            .collect::<Result<_, _>>()?;
-        Ok(Some(TakenBundles { identity, devices }))
+    async fn take_bundles(&self, takes: &[Take], today: Day) -> Result<Takings, StorageError> {
+        if takes.is_empty() {
+            return Ok(Takings::new());
+        }
+        let rounds = rounds(takes);
+        retrying!(self.try_take(&rounds, today).await)
     }
 
     #[tracing::instrument(name = "db.keys.forget_spent", level = "debug", skip_all)]
@@ -146,7 +123,7 @@ impl KeyStore for PgKeys {
     }
 }
 
-/// Stores an upload for a device that exists.
+/// Stores an upload for a device that exists. One-time keys that it replaces are [`clear`]ed before.
 pub(super) async fn publish(
     db: &mut PgConnection,
     address: ProtocolAddress,
@@ -173,12 +150,6 @@ pub(super) async fn publish(
             .await?;
     }
     if !upload.one_time.is_empty() {
-        sqlx::query(DELETE_EC)
-            .bind(aci)
-            .bind(device)
-            .bind(kind)
-            .execute(&mut *db)
-            .await?;
         sqlx::query(INSERT_EC)
             .bind(aci)
             .bind(device)
@@ -201,12 +172,6 @@ pub(super) async fn publish(
             .await?;
     }
     if !upload.one_time_kyber.is_empty() {
-        sqlx::query(DELETE_KYBER)
-            .bind(aci)
-            .bind(device)
-            .bind(kind)
-            .execute(&mut *db)
-            .await?;
         sqlx::query(INSERT_KYBER)
             .bind(aci)
             .bind(device)
@@ -283,40 +248,60 @@ async fn spent(
     Ok(rows.fetch_all(db).await?)
 }
 
-/// The bundle of a row; `None` if the device has no signed keys, in which case nothing of it was taken.
-fn taken(row: &PgRow, allowance: &Allowance) -> Result<Option<PreKeyBundle>, StorageError> {
-    let Some(keys) = SignedRow::from_row(row)?.into_keys()? else {
-        return Ok(None);
-    };
-    let ec = match (row.try_get("ec_id")?, row.try_get("ec_key")?) {
-        (Some(key_id), Some(key)) => Some(EcRow { key_id, key }),
-        _ => None,
-    };
-    let kyber = match (
-        row.try_get("kyber_id")?,
-        row.try_get("kyber_key")?,
-        row.try_get("kyber_signature")?,
-    ) {
-        (Some(key_id), Some(key), Some(signature)) => Some(KyberRow { key_id, key, signature }),
-        _ => None,
-    };
-    let device = AddressedRow::from_row(row)?;
-    let stocks = [
-        stock(
-            allowance,
-            device.device_id,
-            row.try_get("ec_place")?,
-            row.try_get("ec_last")?,
-        ),
-        stock(
-            allowance,
-            device.device_id,
-            row.try_get("kyber_place")?,
-            row.try_get("kyber_last")?,
-        ),
-    ];
-    bundle(&device, keys, ec, kyber, stocks).map(Some)
+/// Takes what one round may take, in one statement.
+async fn take(db: &mut PgConnection, takes: &[Take], today: Day) -> Result<Takings, StorageError> {
+    let mut taking = Taking::new(takes);
+    let targets: Vec<_> = taking.targets().collect();
+    let reserves = taking.reserves();
+    let asked = taking.asked();
+    let rows = sqlx::query(TAKE)
+        .bind(asked.iter().map(|asked| number(asked.target)).collect::<Vec<_>>())
+        .bind(asked.iter().map(|asked| targets[asked.target].0).collect::<Vec<_>>())
+        .bind(asked.iter().map(|asked| targets[asked.target].1).collect::<Vec<_>>())
+        .bind(asked.iter().map(|asked| asked.device).collect::<Vec<_>>())
+        .bind(asked.iter().map(|asked| asked.keys).collect::<Vec<_>>())
+        .bind(asked.iter().map(|asked| reserves[asked.target]).collect::<Vec<_>>())
+        .bind(today.0);
+    for row in rows.fetch_all(db).await? {
+        let target: i32 = row.try_get("target")?;
+        let target = usize::try_from(target).unwrap_or(usize::MAX);
+        let what: i16 = row.try_get("what")?;
+        match what {
+            DEVICE => taking.found(
+                target,
+                AddressedRow::from_row(&row)?,
+                SignedRow::from_row(&row)?,
+                [ends(&row, "ec_last")?, ends(&row, "kyber_last")?],
+            ),
+            EC => taking.took_ec(
+                target,
+                row.try_get("device_id")?,
+                row.try_get("place")?,
+                EcRow::from_row(&row)?,
+            ),
+            _ => taking.took_kyber(
+                target,
+                row.try_get("device_id")?,
+                row.try_get("place")?,
+                KyberRow::from_row(&row)?,
+            ),
+        }
+    }
+    Ok(taking.into_takings())
 }
+
+/// The first place is nothing to go by where others take as well.
+fn ends(row: &PgRow, last: &str) -> sqlx::Result<Option<(i32, i32)>> {
+    Ok(row.try_get::<Option<i32>, _>(last)?.map(|last| (0, last)))
+}
+
+fn number(target: usize) -> i32 {
+    i32::try_from(target).unwrap_or(i32::MAX)
+}
+
+/// What a row of [`TAKE`] is; any other is a Kyber key.
+const DEVICE: i16 = 0;
+const EC: i16 = 1;
 
 const LOCK_DEVICE: &str = "SELECT device_id FROM devices \
     WHERE aci = $1 AND device_id = $2 AND mailbox = $3 FOR NO KEY UPDATE";
@@ -352,45 +337,55 @@ const SPENT: &str = "SELECT kyber, key_id, tail FROM spent_keys \
 const FORGET_SPENT: &str = "DELETE FROM spent_keys WHERE ctid = ANY (ARRAY(\
     SELECT ctid FROM spent_keys WHERE day < $1 ORDER BY day LIMIT $2 FOR UPDATE SKIP LOCKED))";
 // MATERIALIZED: a pick that were evaluated twice would lock a second key. Keys are taken from the front and the reserve is at
-// the end, so that takers at once leave it alone, whatever each of them sees of the others.
+// the end, so that takers at once leave it alone, whatever each of them sees of the others. A row that is locked stays where it
+// is, so that it is found again by its place in the table.
 const TAKE: &str = "WITH \
-        selected AS (SELECT d.aci, d.device_id, \
-                CASE $2 WHEN 0 THEN a.aci_identity ELSE a.pni_identity END AS identity, \
-                CASE $2 WHEN 0 THEN d.registration_id ELSE d.pni_registration_id END AS registration_id, \
+        asked AS MATERIALIZED (SELECT w.target, w.kind, d.aci, d.device_id, \
+                CASE w.kind WHEN 0 THEN d.registration_id ELSE d.pni_registration_id END AS registration_id, \
+                sum(w.keys) AS keys, min(w.reserve) AS reserve \
+            FROM unnest($1::integer[], $2::uuid[], $3::smallint[], $4::smallint[], $5::integer[], $6::integer[]) \
+                AS w (target, aci, kind, device_id, keys, reserve) \
+            JOIN devices AS d ON d.aci = w.aci AND (w.device_id IS NULL OR d.device_id = w.device_id) \
+            GROUP BY w.target, w.kind, d.aci, d.device_id), \
+        selected AS MATERIALIZED (SELECT w.*, \
+                CASE w.kind WHEN 0 THEN a.aci_identity ELSE a.pni_identity END AS identity, \
                 s.signed_id, s.signed_key, s.signed_signature, \
                 s.last_resort_id, s.last_resort_key, s.last_resort_signature, \
                 (SELECT max(position) FROM one_time_ec_keys \
-                    WHERE aci = $1 AND device_id = d.device_id AND kind = $2) AS ec_last, \
+                    WHERE aci = w.aci AND device_id = w.device_id AND kind = w.kind) AS ec_last, \
                 (SELECT max(position) FROM one_time_kyber_keys \
-                    WHERE aci = $1 AND device_id = d.device_id AND kind = $2) AS kyber_last \
-            FROM accounts AS a \
-            JOIN devices AS d ON d.aci = a.aci \
-            LEFT JOIN signed_keys AS s ON s.aci = d.aci AND s.device_id = d.device_id AND s.kind = $2 \
-            WHERE a.aci = $1 AND ($3 IS NULL OR d.device_id = $3)), \
-        ready AS (SELECT device_id, ec_last - $5 AS ec_edge, kyber_last - $5 AS kyber_edge FROM selected \
-            WHERE signed_id IS NOT NULL AND last_resort_id IS NOT NULL \
-                AND ($4::smallint[] IS NULL OR device_id = ANY ($4))), \
-        ec_picked AS MATERIALIZED (SELECT k.device_id, k.position FROM ready AS r CROSS JOIN LATERAL (\
-            SELECT device_id, position FROM one_time_ec_keys \
-            WHERE aci = $1 AND device_id = r.device_id AND kind = $2 AND position <= r.ec_edge \
-            ORDER BY position LIMIT 1 FOR UPDATE SKIP LOCKED) AS k), \
-        ec AS (DELETE FROM one_time_ec_keys AS k USING ec_picked AS p \
-            WHERE k.aci = $1 AND k.device_id = p.device_id AND k.kind = $2 AND k.position = p.position \
-            RETURNING k.device_id, k.position AS ec_place, k.key_id AS ec_id, k.key AS ec_key), \
-        kyber_picked AS MATERIALIZED (SELECT k.device_id, k.position FROM ready AS r CROSS JOIN LATERAL (\
-            SELECT device_id, position FROM one_time_kyber_keys \
-            WHERE aci = $1 AND device_id = r.device_id AND kind = $2 AND position <= r.kyber_edge \
-            ORDER BY position LIMIT 1 FOR UPDATE SKIP LOCKED) AS k), \
-        kyber AS (DELETE FROM one_time_kyber_keys AS k USING kyber_picked AS p \
-            WHERE k.aci = $1 AND k.device_id = p.device_id AND k.kind = $2 AND k.position = p.position \
-            RETURNING k.device_id, k.position AS kyber_place, \
-                k.key_id AS kyber_id, k.key AS kyber_key, k.signature AS kyber_signature), \
+                    WHERE aci = w.aci AND device_id = w.device_id AND kind = w.kind) AS kyber_last \
+            FROM asked AS w \
+            JOIN accounts AS a ON a.aci = w.aci \
+            LEFT JOIN signed_keys AS s ON s.aci = w.aci AND s.device_id = w.device_id AND s.kind = w.kind), \
+        ready AS MATERIALIZED (SELECT target, aci, device_id, kind, keys, \
+                ec_last - reserve AS ec_edge, kyber_last - reserve AS kyber_edge \
+            FROM selected WHERE keys > 0 AND signed_id IS NOT NULL AND last_resort_id IS NOT NULL), \
+        ec_picked AS MATERIALIZED (SELECT r.target, k.spot FROM ready AS r CROSS JOIN LATERAL (\
+            SELECT ctid AS spot FROM one_time_ec_keys \
+            WHERE aci = r.aci AND device_id = r.device_id AND kind = r.kind AND position <= r.ec_edge \
+            ORDER BY position LIMIT r.keys FOR UPDATE SKIP LOCKED) AS k), \
+        ec AS (DELETE FROM one_time_ec_keys AS k USING ec_picked AS p WHERE k.ctid = p.spot \
+            RETURNING p.target, k.aci, k.device_id, k.kind, k.position, k.key_id, k.key), \
+        kyber_picked AS MATERIALIZED (SELECT r.target, k.spot FROM ready AS r CROSS JOIN LATERAL (\
+            SELECT ctid AS spot FROM one_time_kyber_keys \
+            WHERE aci = r.aci AND device_id = r.device_id AND kind = r.kind AND position <= r.kyber_edge \
+            ORDER BY position LIMIT r.keys FOR UPDATE SKIP LOCKED) AS k), \
+        kyber AS (DELETE FROM one_time_kyber_keys AS k USING kyber_picked AS p WHERE k.ctid = p.spot \
+            RETURNING p.target, k.aci, k.device_id, k.kind, k.position, k.key_id, k.key, k.signature), \
         spent AS (INSERT INTO spent_keys (aci, device_id, kind, kyber, key_id, tail, day) \
-            SELECT $1, device_id, $2, false, ec_id, substring(ec_key FROM octet_length(ec_key) - 7), $6 FROM ec \
+            SELECT aci, device_id, kind, false, key_id, substring(key FROM octet_length(key) - 7), $7 FROM ec \
             UNION ALL \
-            SELECT $1, device_id, $2, true, kyber_id, substring(kyber_key FROM octet_length(kyber_key) - 7), $6 FROM kyber \
+            SELECT aci, device_id, kind, true, key_id, substring(key FROM octet_length(key) - 7), $7 FROM kyber \
             ON CONFLICT DO NOTHING) \
-    SELECT * FROM selected LEFT JOIN ec USING (device_id) LEFT JOIN kyber USING (device_id) ORDER BY device_id";
+    SELECT 0::smallint AS what, target, device_id, identity, registration_id, \
+        signed_id, signed_key, signed_signature, last_resort_id, last_resort_key, last_resort_signature, \
+        ec_last, kyber_last, \
+        NULL::integer AS place, NULL::bigint AS key_id, NULL::bytea AS key, NULL::bytea AS signature FROM selected \
+    UNION ALL SELECT 1::smallint, target, device_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+        position, key_id, key, NULL FROM ec \
+    UNION ALL SELECT 2::smallint, target, device_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+        position, key_id, key, signature FROM kyber";
 
 #[cfg(test)]
 mod tests {

@@ -1,22 +1,20 @@
 //! The key directory on SQLite.
 //!
 //! A taken one-time key is deleted in the transaction that read it, and that transaction is committed before the key is
-//! answered. There is one writer, so takers queue and nobody is given a key twice.
+//! answered. There is one writer, so takers queue and nobody is given a key twice. A batch of them is one transaction, and
+//! each step of it one statement: a statement costs about as much as ten rows.
 
 use async_trait::async_trait;
 use keys_schema::{EcPreKey, KyberPreKey};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row, SqliteConnection};
+use uuid::Uuid;
 
 use super::{Database, json_numbers, json_rows};
-use crate::domain::{
-    Aci, Actor, Allowance, BundleSelector, Day, IdentityKind, KeyCount, KeyUpload, ProtocolAddress, Published,
-    SignedKeys, TakenBundles,
-};
-use crate::storage::rows::{
-    AddressedRow, SignedRow, SpentRow, bundle, covers, identity, kind_column, reserve_column, stock,
-};
+use crate::domain::{Actor, Day, IdentityKind, KeyCount, KeyUpload, ProtocolAddress, Published, SignedKeys, Take};
+use crate::storage::rows::{AddressedRow, EcRow, KyberRow, SignedRow, SpentRow, kind_column};
 use crate::storage::spent::{tail, without_spent};
+use crate::storage::taking::{Range, Taking, Takings};
 use crate::storage::{KeyStore, StorageError};
 
 /// Keys in one file.
@@ -74,52 +72,30 @@ impl KeyStore for SqliteKeys {
     }
 
     #[tracing::instrument(name = "db.keys.take_bundles", level = "debug", skip_all)]
-    async fn take_bundles(
-        &self,
-        aci: Aci,
-        kind: IdentityKind,
-        selector: BundleSelector,
-        allowance: &Allowance,
-        today: Day,
-    ) -> Result<Option<TakenBundles>, StorageError> {
-        let one = match selector {
-            BundleSelector::All => None,
-            BundleSelector::One(device) => Some(i16::from(device.get())),
-        };
+    async fn take_bundles(&self, takes: &[Take], today: Day) -> Result<Takings, StorageError> {
+        if takes.is_empty() {
+            return Ok(Takings::new());
+        }
+        let mut taking = Taking::new(takes);
+        let accounts: Vec<u8> = taking.targets().flat_map(|(aci, _)| aci.into_bytes()).collect();
         let mut tx = self.database.begin().await?;
-        let rows: Vec<SqliteRow> = sqlx::query(SELECTED)
-            .bind(aci.as_uuid())
-            .bind(kind_column(kind))
-            .bind(one)
-            .fetch_all(&mut *tx)
-            .await?;
-        let mut ready = Vec::with_capacity(rows.len());
-        for row in &rows {
-            if let Some(keys) = SignedRow::from_row(row)?.into_keys()? {
-                ready.push((AddressedRow::from_row(row)?, keys, row));
+        select(&mut tx, &mut taking, &accounts).await?;
+        let [ec, kyber] = taking.ranges();
+        let ec = take(&mut tx, TAKE_EC, &ec, &accounts).await?;
+        let kyber = take(&mut tx, TAKE_KYBER, &kyber, &accounts).await?;
+        spend(&mut tx, &taking, [&ec, &kyber], &accounts, today).await?;
+        for row in &ec {
+            if let Some((target, device)) = origin(&taking, row)? {
+                taking.took_ec(target, device, row.try_get("position")?, EcRow::from_row(row)?);
             }
         }
-        let Some(first) = rows.first() else { return Ok(None) };
-        let identity = identity(&AddressedRow::from_row(first)?.identity, kind)?;
-        let numbers = ready.iter().map(|(device, ..)| device.device_id);
-        let giving = numbers.filter(|device| covers(allowance, *device));
-        let ids = json_numbers(giving.map(i64::from));
-        let reserve = reserve_column(allowance);
-        let mut ec = take(&mut tx, TAKE_EC, aci, kind, &ids, reserve).await?;
-        let mut kyber = take(&mut tx, TAKE_KYBER, aci, kind, &ids, reserve).await?;
-        spend(&mut tx, aci, kind, [&ec, &kyber], today).await?;
-        let mut devices = Vec::with_capacity(ready.len());
-        for (device, keys, row) in ready {
-            let (one_time, ec_place) = taken(&mut ec, device.device_id)?.unzip();
-            let (one_time_kyber, kyber_place) = taken(&mut kyber, device.device_id)?.unzip();
-            let stocks = [
-                stock(allowance, device.device_id, ec_place, row.try_get("ec_last")?),
-                stock(allowance, device.device_id, kyber_place, row.try_get("kyber_last")?),
-            ];
-            devices.push(bundle(&device, keys, one_time, one_time_kyber, stocks)?);
+        for row in &kyber {
+            if let Some((target, device)) = origin(&taking, row)? {
+                taking.took_kyber(target, device, row.try_get("position")?, KyberRow::from_row(row)?);
+            }
         }
         tx.commit().await?;
-        Ok(Some(TakenBundles { identity, devices }))
+        Ok(taking.into_takings())
     }
 
     #[tracing::instrument(name = "db.keys.forget_spent", level = "debug", skip_all)]
@@ -133,7 +109,7 @@ impl KeyStore for SqliteKeys {
     }
 }
 
-/// Stores an upload for a device that exists.
+/// Stores an upload for a device that exists. One-time keys that it replaces are [`clear`]ed before.
 pub(super) async fn publish(
     db: &mut SqliteConnection,
     address: ProtocolAddress,
@@ -160,12 +136,6 @@ pub(super) async fn publish(
             .await?;
     }
     if !upload.one_time.is_empty() {
-        sqlx::query(DELETE_EC)
-            .bind(aci)
-            .bind(device)
-            .bind(kind)
-            .execute(&mut *db)
-            .await?;
         let (ids, keys) = ec_parameters(&upload.one_time);
         sqlx::query(INSERT_EC)
             .bind(aci)
@@ -177,12 +147,6 @@ pub(super) async fn publish(
             .await?;
     }
     if !upload.one_time_kyber.is_empty() {
-        sqlx::query(DELETE_KYBER)
-            .bind(aci)
-            .bind(device)
-            .bind(kind)
-            .execute(&mut *db)
-            .await?;
         let (ids, keys) = kyber_parameters(&upload.one_time_kyber);
         sqlx::query(INSERT_KYBER)
             .bind(aci)
@@ -241,33 +205,82 @@ async fn spent(
     Ok(rows.fetch_all(db).await?)
 }
 
+/// Reads the devices that are asked for. `accounts` are those of the targets, 16 bytes each.
+async fn select(db: &mut SqliteConnection, taking: &mut Taking<'_>, accounts: &[u8]) -> Result<(), StorageError> {
+    let kinds: Vec<_> = taking.targets().map(|(_, kind)| kind).collect();
+    let mut whole = None;
+    let mut asked = taking.asked();
+    // Who asks for every device asks for each.
+    asked.retain(|asked| {
+        if asked.device.is_none() {
+            whole = Some(asked.target);
+        }
+        asked.device.is_none() || whole != Some(asked.target)
+    });
+    let asked = asked.iter().map(|asked| {
+        [
+            number(asked.target),
+            kinds[asked.target].into(),
+            asked.device.unwrap_or(0).into(),
+        ]
+    });
+    let rows = sqlx::query(SELECTED).bind(json_rows(asked)).bind(accounts);
+    for row in rows.fetch_all(db).await? {
+        let target: i64 = row.try_get("target")?;
+        let ends = |first, last| -> sqlx::Result<Option<(i32, i32)>> {
+            let (first, last): (Option<i32>, Option<i32>) = (row.try_get(first)?, row.try_get(last)?);
+            Ok(first.zip(last))
+        };
+        taking.found(
+            usize::try_from(target).unwrap_or(usize::MAX),
+            AddressedRow::from_row(&row)?,
+            SignedRow::from_row(&row)?,
+            [ends("ec_first", "ec_last")?, ends("kyber_first", "kyber_last")?],
+        );
+    }
+    Ok(())
+}
+
 /// Keeps the ids of keys that were just taken: EC keys, then Kyber keys.
 async fn spend(
     db: &mut SqliteConnection,
-    aci: Aci,
-    kind: IdentityKind,
+    taking: &Taking<'_>,
     taken: [&[SqliteRow]; 2],
+    accounts: &[u8],
     today: Day,
 ) -> Result<(), StorageError> {
     let (mut ids, mut tails) = (Vec::new(), Vec::new());
     for (kyber, rows) in (0..).zip(taken) {
         for row in rows {
-            ids.push([row.try_get("device_id")?, kyber, row.try_get("key_id")?]);
-            tails.extend_from_slice(tail(row.try_get("key")?));
+            if let Some((target, device)) = origin(taking, row)? {
+                let kind = row.try_get("kind")?;
+                ids.push([number(target), kind, device.into(), kyber, row.try_get("key_id")?]);
+                tails.extend_from_slice(tail(row.try_get("key")?));
+            }
         }
     }
     if ids.is_empty() {
         return Ok(());
     }
     sqlx::query(SPEND)
-        .bind(aci.as_uuid())
-        .bind(kind_column(kind))
         .bind(json_rows(ids))
+        .bind(accounts)
         .bind(tails)
         .bind(today.0)
         .execute(db)
         .await?;
     Ok(())
+}
+
+/// Whose key was taken: the target, and the device.
+fn origin(taking: &Taking<'_>, row: &SqliteRow) -> Result<Option<(usize, i16)>, StorageError> {
+    let target = taking.target(row.try_get::<Uuid, _>("aci")?, row.try_get("kind")?);
+    let device = row.try_get("device_id")?;
+    Ok(target.map(|target| (target, device)))
+}
+
+fn number(target: usize) -> i64 {
+    i64::try_from(target).unwrap_or(i64::MAX)
 }
 
 /// The ids as JSON, the keys one after the other.
@@ -290,31 +303,16 @@ fn kyber_parameters(keys: &[KyberPreKey]) -> (String, Vec<u8>) {
 async fn take(
     db: &mut SqliteConnection,
     statement: &'static str,
-    aci: Aci,
-    kind: IdentityKind,
-    devices: &str,
-    reserve: i32,
+    ranges: &[Range],
+    accounts: &[u8],
 ) -> Result<Vec<SqliteRow>, StorageError> {
-    let rows = sqlx::query(statement)
-        .bind(aci.as_uuid())
-        .bind(kind_column(kind))
-        .bind(devices)
-        .bind(reserve);
-    Ok(rows.fetch_all(db).await?)
-}
-
-/// Removes the row of that device from those that were taken, and says where it was.
-fn taken<T>(rows: &mut Vec<SqliteRow>, device: i16) -> Result<Option<(T, i32)>, StorageError>
-where
-    T: for<'r> FromRow<'r, SqliteRow>,
-{
-    for index in 0..rows.len() {
-        if rows[index].try_get::<i16, _>("device_id")? == device {
-            let row = rows.swap_remove(index);
-            return Ok(Some((T::from_row(&row)?, row.try_get("position")?)));
-        }
+    if ranges.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(None)
+    let rows = sqlx::query(statement)
+        .bind(json_rows(ranges.iter().copied()))
+        .bind(accounts);
+    Ok(rows.fetch_all(db).await?)
 }
 
 const COUNT: &str = "SELECT \
@@ -347,42 +345,51 @@ const SPENT: &str = "SELECT kyber, key_id, tail FROM spent_keys \
         WHERE aci = $1 AND device_id = $2 AND kind = $3 AND kyber = 0 AND key_id IN (SELECT value FROM json_each($4)) \
     UNION ALL SELECT kyber, key_id, tail FROM spent_keys \
         WHERE aci = $1 AND device_id = $2 AND kind = $3 AND kyber = 1 AND key_id IN (SELECT value FROM json_each($5))";
-// Eight bytes of each key.
+// 16 bytes of each account, eight of each key.
 const SPEND: &str = "INSERT INTO spent_keys (aci, device_id, kind, kyber, key_id, tail, day) \
-    SELECT $1, row.value ->> 0, $2, row.value ->> 1, row.value ->> 2, substr($4, 1 + row.key * 8, 8), $5 \
-    FROM json_each($3) AS row WHERE true ON CONFLICT DO NOTHING";
+    SELECT substr($2, 1 + 16 * (row.value ->> 0), 16), row.value ->> 2, row.value ->> 1, row.value ->> 3, \
+        row.value ->> 4, substr($3, 1 + row.key * 8, 8), $4 \
+    FROM json_each($1) AS row WHERE true ON CONFLICT DO NOTHING";
 const FORGET_SPENT: &str = "DELETE FROM spent_keys WHERE rowid IN (\
     SELECT rowid FROM spent_keys WHERE day < $1 ORDER BY day LIMIT $2)";
-const SELECTED: &str = "SELECT d.device_id, \
-        CASE $2 WHEN 0 THEN a.aci_identity ELSE a.pni_identity END AS identity, \
-        CASE $2 WHEN 0 THEN d.registration_id ELSE d.pni_registration_id END AS registration_id, \
+// Device 0 is every device. CROSS JOIN fixes the order: rows are looked up for what is asked.
+const SELECTED: &str = "WITH asked AS MATERIALIZED (SELECT value ->> 0 AS target, \
+            substr($2, 1 + 16 * (value ->> 0), 16) AS aci, value ->> 1 AS kind, value ->> 2 AS device_id \
+        FROM json_each($1)) \
+    SELECT asked.target, d.device_id, \
+        CASE asked.kind WHEN 0 THEN a.aci_identity ELSE a.pni_identity END AS identity, \
+        CASE asked.kind WHEN 0 THEN d.registration_id ELSE d.pni_registration_id END AS registration_id, \
         s.signed_id, s.signed_key, s.signed_signature, \
         s.last_resort_id, s.last_resort_key, s.last_resort_signature, \
+        (SELECT min(k.position) FROM one_time_ec_keys AS k \
+            WHERE k.aci = d.aci AND k.device_id = d.device_id AND k.kind = asked.kind) AS ec_first, \
         (SELECT max(k.position) FROM one_time_ec_keys AS k \
-            WHERE k.aci = d.aci AND k.device_id = d.device_id AND k.kind = $2) AS ec_last, \
+            WHERE k.aci = d.aci AND k.device_id = d.device_id AND k.kind = asked.kind) AS ec_last, \
+        (SELECT min(k.position) FROM one_time_kyber_keys AS k \
+            WHERE k.aci = d.aci AND k.device_id = d.device_id AND k.kind = asked.kind) AS kyber_first, \
         (SELECT max(k.position) FROM one_time_kyber_keys AS k \
-            WHERE k.aci = d.aci AND k.device_id = d.device_id AND k.kind = $2) AS kyber_last \
-    FROM accounts AS a \
-    JOIN devices AS d ON d.aci = a.aci \
-    LEFT JOIN signed_keys AS s ON s.aci = d.aci AND s.device_id = d.device_id AND s.kind = $2 \
-    WHERE a.aci = $1 AND ($3 IS NULL OR d.device_id = $3) ORDER BY d.device_id";
-// Keys are taken from the front, the reserve is at the end.
-const TAKE_EC: &str = "DELETE FROM one_time_ec_keys WHERE rowid IN (\
-        SELECT (SELECT k.rowid FROM one_time_ec_keys AS k \
-            WHERE k.aci = $1 AND k.device_id = device.value AND k.kind = $2 \
-                AND k.position <= (SELECT max(last.position) FROM one_time_ec_keys AS last \
-                    WHERE last.aci = $1 AND last.device_id = device.value AND last.kind = $2) - $4 \
-            ORDER BY k.position LIMIT 1) \
-        FROM json_each($3) AS device) \
-    RETURNING device_id, position, key_id, key";
-const TAKE_KYBER: &str = "DELETE FROM one_time_kyber_keys WHERE rowid IN (\
-        SELECT (SELECT k.rowid FROM one_time_kyber_keys AS k \
-            WHERE k.aci = $1 AND k.device_id = device.value AND k.kind = $2 \
-                AND k.position <= (SELECT max(last.position) FROM one_time_kyber_keys AS last \
-                    WHERE last.aci = $1 AND last.device_id = device.value AND last.kind = $2) - $4 \
-            ORDER BY k.position LIMIT 1) \
-        FROM json_each($3) AS device) \
-    RETURNING device_id, position, key_id, key, signature";
+            WHERE k.aci = d.aci AND k.device_id = d.device_id AND k.kind = asked.kind) AS kyber_last \
+    FROM asked \
+    CROSS JOIN accounts AS a ON a.aci = asked.aci \
+    CROSS JOIN devices AS d ON d.aci = asked.aci AND (asked.device_id = 0 OR d.device_id = asked.device_id) \
+    LEFT JOIN signed_keys AS s ON s.aci = d.aci AND s.device_id = d.device_id AND s.kind = asked.kind";
+// From the front, as far as the ranges go, which end before the reserve.
+const TAKE_EC: &str = "WITH range AS MATERIALIZED (SELECT substr($2, 1 + 16 * (value ->> 0), 16) AS aci, \
+            value ->> 1 AS kind, value ->> 2 AS device_id, value ->> 3 AS first, value ->> 4 AS last \
+        FROM json_each($1)) \
+    DELETE FROM one_time_ec_keys WHERE rowid IN (\
+        SELECT k.rowid FROM range CROSS JOIN one_time_ec_keys AS k \
+        ON k.aci = range.aci AND k.device_id = range.device_id AND k.kind = range.kind \
+            AND k.position BETWEEN range.first AND range.last) \
+    RETURNING aci, device_id, kind, position, key_id, key";
+const TAKE_KYBER: &str = "WITH range AS MATERIALIZED (SELECT substr($2, 1 + 16 * (value ->> 0), 16) AS aci, \
+            value ->> 1 AS kind, value ->> 2 AS device_id, value ->> 3 AS first, value ->> 4 AS last \
+        FROM json_each($1)) \
+    DELETE FROM one_time_kyber_keys WHERE rowid IN (\
+        SELECT k.rowid FROM range CROSS JOIN one_time_kyber_keys AS k \
+        ON k.aci = range.aci AND k.device_id = range.device_id AND k.kind = range.kind \
+            AND k.position BETWEEN range.first AND range.last) \
+    RETURNING aci, device_id, kind, position, key_id, key, signature";
 
 #[cfg(test)]
 mod tests {
