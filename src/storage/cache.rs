@@ -1,15 +1,17 @@
 //! Accounts in memory, for the hot path: every request needs its caller's account, every send its recipient's.
 //!
 //! An entry is believed for [`LEASE`] at most, so a change made on another node is seen after that even if no hint of it
-//! arrives. A change made on this node is seen at once: whoever writes calls [`AccountCache::forget`] after the write.
+//! arrives. A change made on this node is seen at once: whoever writes calls [`AccountCache::forget`] after the write. What was
+//! read slowly is not remembered: its lease would begin when it was old already.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use moka::sync::Cache;
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 use crate::domain::{Account, Aci, Pni, ServiceId};
 
@@ -17,6 +19,8 @@ use super::{AccountStore, StorageError};
 
 /// How long an entry may be out of date.
 pub(super) const LEASE: Duration = Duration::from_secs(2);
+/// How old what is remembered may be already. With its own lease, and that of a session, it leaves room within five seconds.
+pub(super) const QUICK: Duration = Duration::from_millis(500);
 
 /// A bounded cache in front of [`AccountStore::find`].
 pub struct AccountCache {
@@ -26,6 +30,9 @@ pub struct AccountCache {
     pnis: Cache<Pni, Aci>,
     /// Raised by every [`Self::forget`]. A read that began before must not be kept after.
     forgotten: AtomicU64,
+    /// Held while what was read is judged and kept, of an account always the same one: whoever forgets waits for that, so
+    /// that nobody is ever shown what was read too early.
+    keeping: [Mutex<()>; LOCKS],
     /// Whoever was forgotten last, or everyone.
     changes: broadcast::Sender<Option<Aci>>,
 }
@@ -43,6 +50,7 @@ impl AccountCache {
             entries,
             pnis,
             forgotten: AtomicU64::new(0),
+            keeping: std::array::from_fn(|_| Mutex::new(())),
             changes: broadcast::Sender::new(CHANGES),
         }
     }
@@ -61,17 +69,11 @@ impl AccountCache {
 
     /// The account as it is in storage now.
     pub async fn find_fresh(&self, id: &ServiceId) -> Result<Option<Arc<Account>>, StorageError> {
-        let before = self.forgotten.load(Ordering::Acquire);
+        let (before, began) = (self.forgotten.load(Ordering::Acquire), Instant::now());
         let account = self.store.find(id).await?.map(Arc::new);
         match (&account, id) {
             (Some(account), _) => {
-                self.pnis.insert(account.pni, account.aci);
-                self.entries.insert(account.aci, Arc::clone(account));
-                // Insert, then look: a write that finished in between has either raised the number by now or will
-                // remove the entry itself.
-                if self.forgotten.load(Ordering::Acquire) != before {
-                    self.entries.invalidate(&account.aci);
-                }
+                self.keep(account, before, began);
             }
             (None, id) => self.forget_unfound(id),
         }
@@ -100,11 +102,10 @@ impl AccountCache {
 
     /// Those of the accounts that exist, as they are in storage now, in any order.
     pub async fn find_all_fresh(&self, ids: &[ServiceId]) -> Result<Vec<Arc<Account>>, StorageError> {
-        let before = self.forgotten.load(Ordering::Acquire);
+        let (before, began) = (self.forgotten.load(Ordering::Acquire), Instant::now());
         let accounts: Vec<_> = self.store.find_all(ids).await?.into_iter().map(Arc::new).collect();
         for account in &accounts {
-            self.pnis.insert(account.pni, account.aci);
-            self.entries.insert(account.aci, Arc::clone(account));
+            self.keep(account, before, began);
         }
         let found: HashSet<ServiceId> = accounts
             .iter()
@@ -113,13 +114,22 @@ impl AccountCache {
         for id in ids.iter().filter(|id| !found.contains(id)) {
             self.forget_unfound(id);
         }
-        // As in `find_fresh`: insert, then look.
-        if self.forgotten.load(Ordering::Acquire) != before {
-            for account in &accounts {
-                self.entries.invalidate(&account.aci);
-            }
-        }
         Ok(accounts)
+    }
+
+    /// Keeps what was read from `began` on, unless something was forgotten since.
+    fn keep(&self, account: &Arc<Account>, before: u64, began: Instant) {
+        let _keeping = self.keeping(account.aci);
+        if self.forgotten.load(Ordering::Acquire) == before && began.elapsed() <= QUICK {
+            self.pnis.insert(account.pni, account.aci);
+            self.entries.insert(account.aci, Arc::clone(account));
+        }
+    }
+
+    fn keeping(&self, aci: Aci) -> MutexGuard<'_, ()> {
+        // Account ids are random, so any of their bytes spreads them evenly.
+        let lock = &self.keeping[usize::from(aci.as_bytes()[15]) % LOCKS];
+        lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn forget_unfound(&self, id: &ServiceId) {
@@ -132,6 +142,7 @@ impl AccountCache {
     /// Drops what is remembered of an account. To be called after every write to it.
     pub fn forget(&self, aci: Aci) {
         self.forgotten.fetch_add(1, Ordering::AcqRel);
+        let _keeping = self.keeping(aci);
         if let Some(account) = self.entries.remove(&aci) {
             self.pnis.invalidate(&account.pni);
         }
@@ -142,6 +153,9 @@ impl AccountCache {
     /// Drops everything: hints may have been missed.
     pub fn forget_all(&self) {
         self.forgotten.fetch_add(1, Ordering::AcqRel);
+        for lock in &self.keeping {
+            drop(lock.lock().unwrap_or_else(PoisonError::into_inner));
+        }
         self.entries.invalidate_all();
         self.pnis.invalidate_all();
         let _ = self.changes.send(None);
@@ -182,6 +196,7 @@ impl Changes {
 
 /// Changes that may wait for somebody who waits for one. Who is slower misses some.
 const CHANGES: usize = 256;
+const LOCKS: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -259,5 +274,61 @@ mod tests {
         cache.tidy();
         assert!(!cache.remembers(aci(1)));
         assert_eq!((cache.entries.entry_count(), cache.pnis.entry_count()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn no_more_accounts_are_remembered_than_there_is_room_for() {
+        let database = sqlite(ROOMY).await.unwrap();
+        for n in 1..=30 {
+            register(&database, n, i64::from(n)).await;
+        }
+        let cache = AccountCache::new(database.storage().accounts, 10);
+        let ids: Vec<ServiceId> = (1..=30).map(|n| ServiceId::Pni(pni(n))).collect();
+        for id in &ids {
+            assert!(cache.find(id).await.unwrap().is_some());
+        }
+        assert_eq!(cache.find_all(&ids).await.unwrap().len(), 30);
+        cache.tidy();
+        let held = cache.entries.entry_count();
+        assert!((1..=10).contains(&held) && cache.pnis.entry_count() <= 10, "{held}");
+    }
+
+    /// Lookups are under way all the time; each change must be seen by whoever asks after it was forgotten, and stay seen.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_lookup_that_began_before_a_change_never_puts_the_old_account_back() {
+        let database = sqlite(ROOMY).await.unwrap();
+        let cache = Arc::new(cache(&database).await);
+        let others: Vec<_> = (0..6)
+            .map(|n| {
+                let cache = Arc::clone(&cache);
+                tokio::spawn(async move {
+                    loop {
+                        // Some by one way, some by the other.
+                        let id = [ServiceId::Aci(aci(1)), ServiceId::Pni(pni(1))][n % 2];
+                        if n < 3 {
+                            cache.find_fresh(&id).await.unwrap();
+                        } else {
+                            cache.find_all_fresh(&[id]).await.unwrap();
+                        }
+                    }
+                })
+            })
+            .collect();
+        for round in 0..150 {
+            let discoverable = round % 2 == 0;
+            let statement = if discoverable {
+                "UPDATE accounts SET discoverable = 1"
+            } else {
+                "UPDATE accounts SET discoverable = 0"
+            };
+            database.execute(statement).await;
+            cache.forget(aci(1));
+            for _ in 0..200 {
+                let account = cache.find(&ServiceId::Aci(aci(1))).await.unwrap().unwrap();
+                assert_eq!(account.discoverable, discoverable, "round {round}");
+                tokio::task::yield_now().await;
+            }
+        }
+        others.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }

@@ -3,6 +3,8 @@
 //! The columns have the same names on both sides, so one list of fields reads both. A value that does not convert was
 //! not written by this server: the error names its column and never the value.
 
+use std::collections::HashMap;
+
 use keys_schema::sealed_queue::{Bucket, QueuePublicKey};
 use keys_schema::{
     Aci, DecodeError, EcPreKey, EcPublicKey, IdentityKey, KeyId, KyberPreKey, KyberPublicKey, Pni, Signature,
@@ -18,8 +20,8 @@ use crate::domain::{
     Account, AccountGlance, AdminEntry, Allowance, Attachment, AttachmentName, Avatar, Blocks, Capabilities, ChainEnd,
     ChainEnds, CreatedAt, Day, Device, DeviceId, DeviceName, IdentityKind, Invite, InviteId, KyberSource, LinkOffer,
     LinkTokenHash, Mailbox, MailboxId, NumberHash, PreKeyBundle, Profile, Registration, RegistrationId, Sealed,
-    SealedEnvelope, SecretVerifier, Segment, Seq, SessionKey, SignedKeys, Stock, Stored, Sums, Timestamp, TokenKey,
-    TokenSession, TokenSessionId, UnidentifiedAccess, VerificationSession,
+    SealedEnvelope, SecretVerifier, Segment, Seq, ServiceId, SessionKey, SignedKeys, Stock, Stored, Sums, Timestamp,
+    TokenKey, TokenSession, TokenSessionId, UnidentifiedAccess, VerificationSession,
 };
 
 macro_rules! rows {
@@ -72,6 +74,7 @@ rows! {
         created_at: Option<Vec<u8>>,
     }
     MailboxRow {
+        id: i64,
         last_seq: i64,
         queue_key: Vec<u8>,
         interim_key: Option<Vec<u8>>,
@@ -309,7 +312,11 @@ where
 {
     let Some(first) = rows.first() else { return Ok(None) };
     let account = AccountRow::from_row(first)?;
-    let devices = rows.iter().map(|row| DeviceRow::from_row(row)?.into_device());
+    // Sized first: most accounts have one device, and thousands of accounts are remembered.
+    let mut devices = Vec::with_capacity(rows.len());
+    for row in rows {
+        devices.push(DeviceRow::from_row(row)?.into_device()?);
+    }
     Ok(Some(Account {
         aci: Aci::new(account.aci),
         pni: Pni::new(account.pni),
@@ -336,8 +343,26 @@ where
         },
         blocks: blocks(account.blocks.as_deref())?,
         suspended: account.suspended,
-        devices: devices.collect::<Result<_, StorageError>>()?,
+        devices,
     }))
+}
+
+/// One answer for each of the ids, in their order.
+pub(super) fn in_order(ids: &[ServiceId], accounts: Vec<Account>) -> Vec<Option<Account>> {
+    let places: HashMap<ServiceId, usize> = ids.iter().enumerate().map(|(place, id)| (*id, place)).collect();
+    let mut answers: Vec<Option<Account>> = ids.iter().map(|_| None).collect();
+    for account in accounts {
+        let aci = places.get(&ServiceId::Aci(account.aci));
+        match (aci, places.get(&ServiceId::Pni(account.pni))) {
+            (Some(aci), Some(pni)) => {
+                answers[*pni] = Some(account.clone());
+                answers[*aci] = Some(account);
+            }
+            (Some(place), None) | (None, Some(place)) => answers[*place] = Some(account),
+            (None, None) => {}
+        }
+    }
+    answers
 }
 
 /// Whom an account has blocked, as the column holds it.
@@ -548,19 +573,19 @@ impl KyberRow {
 /// The bundle of one device from its parts.
 pub(super) fn bundle(
     device: &AddressedRow,
-    keys: SignedKeys,
+    keys: &SignedKeys,
     one_time: Option<EcRow>,
     one_time_kyber: Option<KyberRow>,
     [ec_stock, kyber_stock]: [Stock; 2],
 ) -> Result<PreKeyBundle, StorageError> {
     let (kyber, kyber_source) = match one_time_kyber {
         Some(row) => (row.into_key()?, KyberSource::OneTime),
-        None => (keys.last_resort, KyberSource::LastResort),
+        None => (keys.last_resort.clone(), KyberSource::LastResort),
     };
     Ok(PreKeyBundle {
         device_id: device_id(device.device_id)?,
         registration_id: registration_id(device.registration_id, "registration_id")?,
-        signed: keys.signed,
+        signed: keys.signed.clone(),
         one_time: one_time.map(EcRow::into_key).transpose()?,
         kyber,
         kyber_source,

@@ -14,18 +14,18 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::auth::Authenticated;
 use crate::domain::{Acknowledgement, IdentityKind, Notice, Seq};
-use crate::http::envelope::{guid, is_story, random_guid, with_guid};
+use crate::http::envelope::{guid, is_story, offered_guid, random_guid};
 use crate::http::state::AppState;
 use crate::relay::bell::{Bell, Dismissal, ONLINE_LIFETIME, ONLINE_MAX, Rung};
 use crate::relay::drain::{Page, QueueOpener};
 use crate::relay::presence::Ticket;
-use crate::relay::session::{Session, Step};
+use crate::relay::session::{EnvelopeName, Session, Step};
 use crate::storage::StorageError;
 use crate::telemetry::metrics;
 use crate::wakeup::ConnectionId;
 
 use super::end::End;
-use super::frame::{push, push_json};
+use super::frame::{push, push_envelope, push_json};
 
 /// The queue's end at one socket.
 pub(super) struct Delivery {
@@ -123,18 +123,22 @@ impl Delivery {
         // Before the head is known nothing is taken from the bell: it keeps what arrives.
         let session = self.session.as_mut()?;
         if let Some(Rung {
+            offered,
+            stored,
             arrived,
             head,
             look,
             online,
             notices,
             dismissed,
-        }) = self.bell.answer(cx.waker(), Instant::now())
+        }) = self.bell.answer(cx.waker(), Instant::now(), session.wish())
         {
             if let Some(dismissed) = dismissed {
                 return Some(End::Dismissed(dismissed));
             }
             *moved = true;
+            session.offered(offered);
+            session.stored(stored);
             session.arrived(arrived, head, look);
             for notice in notices {
                 self.notices.retain(|waiting| !notice.replaces(waiting));
@@ -189,9 +193,19 @@ impl Delivery {
             .session
             .as_mut()
             .and_then(|session| session.answered(id, status, Instant::now()));
+        if let Some(name) = answered {
+            self.acknowledge(name);
+        }
+    }
+
+    fn acknowledge(&mut self, name: EnvelopeName) {
+        let seq = match name {
+            EnvelopeName::Stored(seq) => Some(seq),
+            EnvelopeName::Offered(id) => self.bell.acknowledged(id),
+        };
         let mailbox = self.device.mailbox;
         self.acknowledged
-            .extend(answered.map(|seq| Acknowledgement { mailbox, seq }));
+            .extend(seq.map(|seq| Acknowledgement { mailbox, seq }));
     }
 
     pub(super) fn next_message(&mut self, node: &AppState) -> Option<Message> {
@@ -207,15 +221,20 @@ impl Delivery {
                 continue;
             }
             metrics::pushed("online");
-            return Some(Message::Binary(push(
+            return Some(Message::Binary(push_envelope(
                 session.request_id(),
                 MESSAGE_PATH,
                 now,
-                Some(with_guid(&content, random_guid())),
+                &content,
+                random_guid(),
             )));
         }
         let mailbox = self.device.mailbox;
         loop {
+            let session = self.session.as_mut()?;
+            if session.wants_to_read() {
+                session.settled(self.bell.settle());
+            }
             match session.step(Instant::now()) {
                 Step::Wait => return None,
                 Step::Read { after } => {
@@ -227,26 +246,38 @@ impl Delivery {
                 Step::AnnounceEmpty { request } => {
                     return Some(Message::Binary(push(request, QUEUE_EMPTY_PATH, now, None)));
                 }
-                Step::Push {
-                    request, seq, content, ..
-                } if !self.stories && is_story(&content) => {
+                Step::Push { request, content, .. } if !self.stories && is_story(&content) => {
                     // A client that does not want stories never sees them, so the server acknowledges in its place.
-                    if session.answered(request, 200, Instant::now()).is_some() {
-                        self.acknowledged.push(Acknowledgement { mailbox, seq });
-                    }
+                    self.answered(request, 200);
                 }
                 Step::Push {
                     request,
-                    seq,
+                    name,
                     content,
                     from_memory,
                 } => {
                     metrics::pushed(if from_memory { "memory" } else { "storage" });
-                    let envelope = with_guid(&content, guid(mailbox, seq));
-                    return Some(Message::Binary(push(request, MESSAGE_PATH, now, Some(envelope))));
+                    let guid = match name {
+                        EnvelopeName::Stored(seq) => guid(mailbox, seq),
+                        EnvelopeName::Offered(id) => offered_guid(self.connection, id),
+                    };
+                    return Some(Message::Binary(push_envelope(
+                        request,
+                        MESSAGE_PATH,
+                        now,
+                        &content,
+                        guid,
+                    )));
                 }
             }
         }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        // However the connection ended: what it was offered is written now.
+        self.bell.end();
     }
 }
 

@@ -3,6 +3,9 @@
 //! One task does everything: it reads frames, hands requests to the tunnel, feeds answers and envelopes to the socket as
 //! long as the socket takes them, and flushes once for all that was ready. It never waits for one thing without polling
 //! the others: a request that is being answered may hold a connection of the database that the others want.
+//!
+//! Most sockets wait most of the time. One that has little to do lets go of what it needs for more as soon as it waits, and
+//! looks at the clock only when there is something to see by then.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -15,14 +18,12 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::time::{Instant, Sleep};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::domain::Day;
 use crate::http::drain::OpenSocket;
 use crate::http::seen;
 use crate::http::state::AppState;
-use crate::http::transport::Transport;
 use crate::relay::bell::Dismissal;
 use crate::relay::session::Session;
 use crate::storage::Watched;
@@ -31,16 +32,17 @@ use crate::telemetry::metrics;
 use super::delivery::Delivery;
 use super::end::End;
 use super::frame::{Frame, parse_frame};
+use super::line::Line;
 use super::tunnel::Tunnel;
 
 /// One socket.
 pub(super) struct Driver {
     node: AppState,
-    socket: WebSocketStream<Transport>,
+    socket: Line,
     tunnel: Tunnel,
     delivery: Option<Box<Delivery>>,
-    /// Requests of the client that are being answered.
-    answering: FuturesUnordered<BoxFuture<'static, Option<Bytes>>>,
+    /// Requests of the client that are being answered, if there are any.
+    answering: Option<Answering>,
     /// Messages to the client that are not envelopes.
     outgoing: VecDeque<Message>,
     outgoing_bytes: usize,
@@ -51,6 +53,10 @@ pub(super) struct Driver {
     /// Since when the socket has not taken what there was for it.
     blocked: Option<Instant>,
     look_at_clock: Pin<Box<Sleep>>,
+    /// The clock is looked at soon, because of what is under way.
+    looks_soon: bool,
+    /// Messages that came and went since the last look at the clock.
+    moved: u32,
     /// Its place among the sockets of the node, by which it is told to close.
     counted: OpenSocket,
     /// The session on which it rests, if it was opened with a token. When that is over the socket is, too; the token itself
@@ -59,6 +65,8 @@ pub(super) struct Driver {
     /// The day that was kept of a device without deliveries, which no presence table knows.
     seen: Day,
 }
+
+type Answering = FuturesUnordered<BoxFuture<'static, Option<Bytes>>>;
 
 /// What the loop does outside of polling.
 enum Turn {
@@ -69,7 +77,7 @@ enum Turn {
 impl Driver {
     pub(super) fn new(
         node: AppState,
-        socket: WebSocketStream<Transport>,
+        socket: Line,
         tunnel: Tunnel,
         delivery: Option<Delivery>,
         counted: OpenSocket,
@@ -82,7 +90,7 @@ impl Driver {
             socket,
             tunnel,
             delivery: delivery.map(Box::new),
-            answering: FuturesUnordered::new(),
+            answering: None,
             outgoing: VecDeque::new(),
             outgoing_bytes: 0,
             unflushed: false,
@@ -90,6 +98,8 @@ impl Driver {
             asked: None,
             blocked: None,
             look_at_clock: Box::pin(tokio::time::sleep(LOOK_UNWATCHED)),
+            looks_soon: true,
+            moved: 0,
             counted,
             session,
             seen,
@@ -97,7 +107,7 @@ impl Driver {
     }
 
     /// Runs until the socket is closed.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self: Box<Self>) {
         let kind = if self.tunnel.principal().is_some() {
             "device"
         } else {
@@ -140,7 +150,7 @@ impl Driver {
             {
                 return Poll::Ready(Turn::End(end));
             }
-            while let Poll::Ready(Some(answer)) = Pin::new(&mut self.answering).poll_next(cx) {
+            while let Some(Poll::Ready(Some(answer))) = self.answering.as_mut().map(|all| all.poll_next_unpin(cx)) {
                 if let Some(answer) = answer {
                     self.outgoing_bytes += answer.len();
                     self.outgoing.push_back(Message::Binary(answer));
@@ -161,6 +171,10 @@ impl Driver {
                 return Poll::Ready(turn);
             }
             if !moved {
+                if self.rest() {
+                    // So that the clock wakes this task.
+                    continue;
+                }
                 return Poll::Pending;
             }
         }
@@ -168,7 +182,7 @@ impl Driver {
 
     fn poll_incoming(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
         // Whatever ends this early goes on: an answer leaves, or acknowledgements are handed over.
-        while self.outgoing.len() + self.answering.len() < MAX_REQUESTS
+        while self.outgoing.len() + self.answering.as_ref().map_or(0, FuturesUnordered::len) < MAX_REQUESTS
             && self.outgoing_bytes < MAX_OUTGOING_BYTES
             && self.delivery.as_ref().is_none_or(|delivery| delivery.takes_more())
         {
@@ -179,6 +193,7 @@ impl Driver {
                 Poll::Ready(Some(Ok(message))) => message,
             };
             *moved = true;
+            self.moved = self.moved.saturating_add(1);
             self.heard = Instant::now();
             self.asked = None;
             match message {
@@ -199,7 +214,10 @@ impl Driver {
 
     fn take_frame(&mut self, bytes: Bytes) -> Result<(), End> {
         match parse_frame(bytes).map_err(|_| End::BadFrame)? {
-            Frame::Request(request) => self.answering.push(self.tunnel.call(*request)),
+            Frame::Request(request) => {
+                let answer = self.tunnel.call(*request);
+                self.answering.get_or_insert_default().push(answer);
+            }
             Frame::Answer { id, status } => {
                 if let Some(delivery) = self.delivery.as_mut() {
                     delivery.answered(id, status);
@@ -225,6 +243,7 @@ impl Driver {
                 .start_send(message)
                 .map_err(|error| End::from(&error))?;
             self.unflushed = true;
+            self.moved = self.moved.saturating_add(1);
             *moved = true;
         }
         if self.unflushed {
@@ -257,9 +276,14 @@ impl Driver {
             return None;
         }
         let now = Instant::now();
+        self.moved = 0;
+        self.looks_soon = false;
         // A socket with deliveries hears through its bell that its device is gone; others have to ask.
         let unwatched = self.delivery.is_none() && self.tunnel.principal().is_some();
-        let look = if unwatched { LOOK_UNWATCHED } else { LOOK_AT_CLOCK };
+        let idle = self.node.sockets.idle;
+        let next = if self.asked.is_some() { idle } else { idle / 3 * 2 };
+        let look = (self.heard + next).saturating_duration_since(now).max(LOOK_AT_CLOCK);
+        let look = if unwatched { LOOK_UNWATCHED } else { look };
         self.look_at_clock.as_mut().reset(now + look);
         cx.waker().wake_by_ref();
         let session = self.delivery.as_ref().and_then(|delivery| delivery.session.as_ref());
@@ -292,6 +316,33 @@ impl Driver {
         unwatched.then_some(Turn::CheckCredentials)
     }
 
+    /// Before the task waits: a socket that has little to do keeps nothing for more. Returns whether it is to look at the
+    /// clock sooner than it thought.
+    fn rest(&mut self) -> bool {
+        let busy = self.moved >= BUSY;
+        if !busy {
+            self.socket.rest();
+            if self.answering.as_ref().is_some_and(FuturesUnordered::is_empty) {
+                self.answering = None;
+            }
+            if self.outgoing.is_empty() && self.outgoing.capacity() > 0 {
+                self.outgoing = VecDeque::new();
+            }
+        }
+        let session = self.delivery.as_ref().and_then(|delivery| delivery.session.as_ref());
+        let soon = busy || self.blocked.is_some() || session.is_some_and(Session::awaits_answers);
+        if !soon || self.looks_soon {
+            return false;
+        }
+        self.looks_soon = true;
+        let now = Instant::now();
+        let sooner = self.look_at_clock.deadline() > now + LOOK_AT_CLOCK;
+        if sooner {
+            self.look_at_clock.as_mut().reset(now + LOOK_AT_CLOCK);
+        }
+        sooner
+    }
+
     /// Whether the socket's device is certain to be gone; a storage that does not answer is no proof.
     // By unique reference: futures that are being answered are not shared between threads.
     async fn credentials_are_dead(&mut self) -> bool {
@@ -308,8 +359,10 @@ impl Driver {
 
     /// Answers what the client has asked already.
     async fn finish_requests(&mut self) -> Result<(), Error> {
-        while let Some(answer) = self.answering.next().await {
-            self.outgoing.extend(answer.map(Message::Binary));
+        if let Some(mut answering) = self.answering.take() {
+            while let Some(answer) = answering.next().await {
+                self.outgoing.extend(answer.map(Message::Binary));
+            }
         }
         for message in std::mem::take(&mut self.outgoing) {
             self.socket.feed(message).await?;
@@ -318,7 +371,7 @@ impl Driver {
     }
 
     /// Says goodbye. When the client has said it first, the answer leaves after its acknowledgements are durable.
-    async fn finish(mut self, end: End) {
+    async fn finish(mut self: Box<Self>, end: End) {
         if let Some(delivery) = &self.delivery {
             // First of all: what arrives from now on is for the next connection, here or on another node.
             self.node
@@ -331,7 +384,7 @@ impl Driver {
             let _ = tokio::time::timeout(GOODBYE, self.finish_requests()).await;
         }
         // What nobody polls any more must not hold what others wait for.
-        self.answering.clear();
+        self.answering = None;
         if let Some(delivery) = self.delivery.as_mut() {
             delivery.settle().await;
         }
@@ -371,7 +424,10 @@ impl Driver {
 const MAX_REQUESTS: usize = 16;
 /// Bytes of answers that the socket has not taken yet, before no more requests are read.
 const MAX_OUTGOING_BYTES: usize = 1024 * 1024;
+/// As long as something is under way.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(5);
+/// With so many messages between two looks at the clock a socket keeps what it needs for them.
+const BUSY: u32 = 8;
 /// With the lease of what is remembered of an account, a device that is gone is out within five seconds.
 const LOOK_UNWATCHED: Duration = Duration::from_secs(2);
 /// With envelopes under way: when to ask for a sign of life, and when to stop believing in one. A half-open connection

@@ -1,7 +1,7 @@
 //! `/v1/websocket`: who the socket is for.
 //!
 //! [`upgrade`](mod@upgrade) makes a socket of a request, [`frame`] reads and writes the messages of the wire, [`tunnel`]
-//! carries a client's requests to the routes, and [`driver`] runs one socket until its [`end`], with a device's
+//! carries a client's requests to the routes, and [`driver`] runs one socket over its [`line`](mod@line) until its [`end`], with a device's
 //! [`delivery`] beside its requests. [`provisioning`] is the other kind of socket, for a device that is about to be
 //! linked.
 
@@ -9,6 +9,7 @@ mod delivery;
 mod driver;
 mod end;
 pub(super) mod frame;
+mod line;
 pub(super) mod provisioning;
 mod tunnel;
 mod upgrade;
@@ -19,13 +20,13 @@ use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::auth::{Authenticated, BasicUser, Credentials};
 use crate::limits::Limit;
 
 use super::drain::OpenSocket;
 use super::error::ApiError;
+use super::listener::SocketPlace;
 use super::network;
 use super::origin;
 use super::rate;
@@ -65,24 +66,20 @@ pub(super) async fn upgrade(
         network: network::of_request(request.extensions()),
     };
     let tasks = node.tasks.clone();
+    let running = tasks.clone();
     tasks.spawn(async move {
-        // Boxed parts, so that a socket that only waits is small.
-        if let Some(driver) = Box::pin(open(
-            node,
-            router,
-            principal,
-            ticket,
-            wishes,
-            reached,
-            (counted, upgrade),
-        ))
-        .await
-        {
-            driver.run().await;
+        let opened = open(node, router, principal, ticket, wishes, reached, (counted, upgrade)).await;
+        if let Some(driver) = opened {
+            // On a task of its own: this one is as large as all that the way here needed, and a socket lives for days.
+            running.spawn(run(driver, place));
         }
-        drop(place);
     });
     Ok(answer)
+}
+
+async fn run(driver: Box<Driver>, place: Option<SocketPlace>) {
+    driver.run().await;
+    drop(place);
 }
 
 /// What a client said about its deliveries.
@@ -148,9 +145,8 @@ async fn open(
     wishes: Wishes,
     reached: Reached,
     (counted, upgrade): (OpenSocket, Upgrade),
-) -> Option<Driver> {
-    let config = websocket_config(node.sockets.max_message);
-    let socket = upgrade.open(config, &counted.close).await?;
+) -> Option<Box<Driver>> {
+    let socket = upgrade.open(node.sockets.max_message, &counted.close).await?;
     let (device, opener, inherited) = match principal {
         Principal::Anonymous => (None, None, None),
         Principal::Registering(header) => (None, None, Some(header)),
@@ -163,17 +159,7 @@ async fn open(
         _ => None,
     };
     let tunnel = Tunnel::new(router, device, opener, inherited, reached);
-    Some(Driver::new(node, socket, tunnel, delivery, counted))
-}
-
-/// For sockets whose clients send messages up to `max_message` bytes.
-fn websocket_config(max_message: usize) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        .max_write_buffer_size(MAX_WRITE_BUFFER)
-        .max_message_size(Some(max_message))
-        .max_frame_size(Some(max_message))
+    Some(Box::new(Driver::new(node, socket, tunnel, delivery, counted)))
 }
 
 /// Clients take 403 at the upgrade, and only that, as "these credentials are dead".
@@ -182,9 +168,26 @@ const REFUSED: ApiError = ApiError::new(
     "bad_credentials",
     "the credentials are not valid",
 );
-/// The defaults are made for few busy sockets; these for many that wait.
-const READ_BUFFER: usize = 4 * 1024;
-/// What may be gathered before it is written.
-const WRITE_BUFFER: usize = 64 * 1024;
-/// More than the gathered bytes and the largest message.
-const MAX_WRITE_BUFFER: usize = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::line::Line;
+    use super::*;
+
+    fn size_of_answer<F, G, A, B>(_: F) -> usize
+    where
+        F: Fn(A, B) -> G,
+    {
+        size_of::<G>()
+    }
+
+    /// Tens of thousands of sockets wait in one process. What each has beside this is counted by `bench`.
+    #[test]
+    fn a_socket_that_waits_is_small() {
+        let (task, driver, delivery) = (size_of_answer(run), size_of::<Driver>(), size_of::<Delivery>());
+        assert!(task <= 384, "{task}");
+        assert!(driver <= 512, "{driver}");
+        assert!(delivery <= 512, "{delivery}");
+        assert!(size_of::<Line>() <= 64, "{}", size_of::<Line>());
+    }
+}

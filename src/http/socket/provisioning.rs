@@ -15,7 +15,6 @@ use futures_util::{SinkExt, StreamExt};
 use keys_schema::proto::ProvisioningAddress;
 use prost::Message as _;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +24,6 @@ use crate::http::origin;
 use crate::http::rate;
 use crate::http::routes::Router;
 use crate::http::state::AppState;
-use crate::http::transport::Transport;
 use crate::http::wire::provisioning::address_text;
 use crate::limits::Limit;
 use crate::provisioning::{Offer, Receipt, Waiting};
@@ -33,9 +31,9 @@ use crate::telemetry::metrics;
 
 use super::end::End;
 use super::frame::{Frame, parse_frame, push};
+use super::line::Line;
 use super::tunnel::{Reached, Tunnel};
 use super::upgrade::{Accepted, accept};
-use super::websocket_config;
 
 /// Answers the upgrade and runs the socket on a task of its own. Nobody has to say who they are.
 pub(in crate::http) async fn open(
@@ -53,7 +51,7 @@ pub(in crate::http) async fn open(
     };
     let tasks = node.tasks.clone();
     tasks.spawn(async move {
-        if let Some(socket) = upgrade.open(websocket_config(MAX_MESSAGE), &counted.close).await {
+        if let Some(socket) = upgrade.open(MAX_MESSAGE, &counted.close).await {
             let conversation = Conversation {
                 node,
                 socket,
@@ -76,7 +74,7 @@ pub(in crate::http) async fn keepalive() -> StatusCode {
 /// One open socket.
 struct Conversation {
     node: AppState,
-    socket: WebSocketStream<Transport>,
+    socket: Line,
     tunnel: Tunnel,
     heard: Instant,
     /// The message has left for the device.
@@ -116,6 +114,8 @@ impl Conversation {
             if let Err(end) = outcome {
                 return end;
             }
+            // Such a device mostly waits for somebody to scan its code.
+            self.socket.rest();
             let look_at_clock = self.look_at_clock();
             outcome = tokio::select! {
                 message = self.socket.next() => self.take(message).await,

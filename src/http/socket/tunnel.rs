@@ -8,28 +8,25 @@ use axum::http::{HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http_body_util::BodyExt;
-use tower::ServiceExt;
+use tower::Service;
+use tower_http::normalize_path::NormalizePath;
 
 use crate::auth::Authenticated;
 use crate::http::error::ApiError;
-use crate::http::extract::Tunnelled;
+use crate::http::extract::{Opened, Tunnelled, collect};
 use crate::http::network::Network;
-use crate::http::routes::Router;
+use crate::http::routes::{Router, slash_insensitive};
 use crate::relay::drain::QueueOpener;
 
 use super::frame::{InnerRequest, answer};
 
 /// The way from one socket to the routes.
 pub(super) struct Tunnel {
-    router: Router,
-    principal: Option<Arc<Authenticated>>,
-    /// What opens its queue.
-    opener: Option<QueueOpener>,
+    routes: NormalizePath<Router>,
+    socket: Arc<Opened>,
     /// Credentials of the upgrade that requests without their own inherit. Only kept where they are not yet those of a
     /// device: a device's are proven at the upgrade and never looked at again.
     inherited: Option<HeaderValue>,
-    reached: Reached,
 }
 
 /// How a socket was reached: its requests are as its upgrade was.
@@ -50,51 +47,45 @@ impl Tunnel {
         reached: Reached,
     ) -> Self {
         Self {
-            router,
-            principal,
-            opener,
+            routes: slash_insensitive(router),
+            socket: Arc::new(Opened {
+                principal,
+                opener,
+                origin: reached.origin,
+                network: reached.network,
+            }),
             inherited,
-            reached,
         }
     }
 
     pub(super) fn principal(&self) -> Option<&Arc<Authenticated>> {
-        self.principal.as_ref()
+        self.socket.principal.as_ref()
     }
 
     /// The answer to a request, ready to be sent; `None` if the request wants none.
     pub(super) fn call(&self, request: InnerRequest) -> BoxFuture<'static, Option<Bytes>> {
         let InnerRequest { id, head, body } = request;
-        let router = self.router.clone();
-        let tunnelled = Tunnelled {
-            principal: self.principal.clone(),
-            opener: self.opener.clone(),
-            origin: self.reached.origin.clone(),
+        let Some((method, uri, mut headers)) = head else {
+            let malformed = ApiError::bad_request("malformed_request", "the request inside the frame is malformed");
+            return Box::pin(async move { Some(encode(id?, malformed.into_response()).await) });
         };
-        let inherited = self.inherited.clone();
-        let network = self.reached.network.clone();
+        headers.remove("x-forwarded-for");
+        if let Some(inherited) = &self.inherited {
+            headers.entry(AUTHORIZATION).or_insert_with(|| inherited.clone());
+        }
+        let mut request = Request::new(Body::from(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        request.extensions_mut().insert(Tunnelled {
+            socket: Arc::clone(&self.socket),
+            max_body: 0,
+        });
+        let answered = self.routes.clone().call(request);
         Box::pin(async move {
-            let response = match head {
-                None => ApiError::bad_request("malformed_request", "the request inside the frame is malformed")
-                    .into_response(),
-                Some((method, uri, mut headers)) => {
-                    headers.remove("x-forwarded-for");
-                    if let Some(inherited) = inherited {
-                        headers.entry(AUTHORIZATION).or_insert(inherited);
-                    }
-                    let mut request = Request::new(Body::from(body));
-                    *request.method_mut() = method;
-                    *request.uri_mut() = uri;
-                    *request.headers_mut() = headers;
-                    request.extensions_mut().insert(tunnelled);
-                    if let Some(network) = network {
-                        request.extensions_mut().insert(network);
-                    }
-                    match router.oneshot(request).await {
-                        Ok(response) => response,
-                        Err(never) => match never {},
-                    }
-                }
+            let response = match answered.await {
+                Ok(response) => response,
+                Err(never) => match never {},
             };
             Some(encode(id?, response).await)
         })
@@ -103,9 +94,9 @@ impl Tunnel {
 
 async fn encode(id: u64, response: Response) -> Bytes {
     let (parts, body) = response.into_parts();
-    match body.collect().await {
-        Ok(body) => answer(id, parts.status, &parts.headers, body.to_bytes()),
+    match collect(body).await {
+        Ok(body) => answer(id, parts.status, &parts.headers, &body),
         // Our own bodies are whole before they are sent, so this is for a route to come.
-        Err(_) => answer(id, StatusCode::INTERNAL_SERVER_ERROR, &parts.headers, Bytes::new()),
+        Err(_) => answer(id, StatusCode::INTERNAL_SERVER_ERROR, &parts.headers, b""),
     }
 }

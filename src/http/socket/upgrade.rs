@@ -11,15 +11,15 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::error::ApiError;
 use crate::http::extract::Tunnelled;
 use crate::http::listener::{ConnectionSlot, SocketPlace};
 use crate::http::transport::Transport;
+
+use super::line::Line;
 
 /// A request that becomes a socket.
 pub(super) struct Accepted {
@@ -68,20 +68,15 @@ pub(super) fn accept(request: &mut Request) -> Result<Accepted, ApiError> {
 }
 
 impl Upgrade {
-    /// The socket; `None` if the peer went away before the answer reached it, or has not taken what there was for it
+    /// The socket, for messages up to `max_message` bytes; `None` if the peer went away before the answer reached it, or has not taken what there was for it
     /// before: a place is for a socket, and keeps the connection's clock from ending it. `stop` ends the waiting, too.
-    pub(super) async fn open(
-        self,
-        config: WebSocketConfig,
-        stop: &CancellationToken,
-    ) -> Option<WebSocketStream<Transport>> {
+    pub(super) async fn open(self, max_message: usize, stop: &CancellationToken) -> Option<Line> {
         let upgraded = stop
             .run_until_cancelled(tokio::time::timeout(PATIENCE, self.0))
             .await?
             .ok()?;
         let (transport, read) = Transport::upgraded(upgraded.ok()?);
-        let socket = WebSocketStream::from_partially_read(transport, read.to_vec(), Role::Server, Some(config));
-        Some(socket.await)
+        Some(Line::new(transport, &read, max_message))
     }
 }
 

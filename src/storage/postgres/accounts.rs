@@ -7,7 +7,7 @@
 use async_trait::async_trait;
 use keys_schema::EcPublicKey;
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::{PgConnection, Postgres};
+use sqlx::{PgConnection, PgPool, Postgres};
 
 use super::keys::publish;
 use super::{Database, retrying};
@@ -16,17 +16,29 @@ use crate::domain::{
     IdentityKind, KeyUpload, LockUpdate, MAX_ATTEMPTS, MAX_CODES, MailboxId, NumberHash, Pni, ProtocolAddress,
     Registered, Registration, SecretVerifier, ServiceId, SessionKey, SignedKeys, Timestamp, VerificationSession,
 };
+use crate::storage::gather::Gather;
 use crate::storage::rows::{self, CheckedRow, SessionRow};
 use crate::storage::{AccountStore, StorageError};
 
 /// Accounts in one database, shared by every node.
 pub(super) struct PgAccounts {
     database: Database,
+    found: Gather<ServiceId, Account>,
 }
 
 impl PgAccounts {
     pub(super) fn new(database: Database) -> Self {
-        Self { database }
+        let pool = database.pool.clone();
+        let found = Gather::new(move |ids: Vec<ServiceId>| {
+            let pool = pool.clone();
+            Box::pin(async move {
+                match ids.as_slice() {
+                    [id] => Ok(vec![find(&pool, id).await?]),
+                    _ => Ok(rows::in_order(&ids, find_all(&pool, &ids).await?)),
+                }
+            })
+        });
+        Self { database, found }
     }
 
     async fn try_register(&self, registration: &Registration, now: Timestamp) -> Result<Registered, StorageError> {
@@ -116,6 +128,23 @@ impl PgAccounts {
     }
 }
 
+async fn find(pool: &PgPool, id: &ServiceId) -> Result<Option<Account>, StorageError> {
+    let statement = if id.is_pni() { FIND_BY_PNI } else { FIND_BY_ACI };
+    let rows: Vec<PgRow> = sqlx::query(statement).bind(id.as_uuid()).fetch_all(pool).await?;
+    rows::account(&rows)
+}
+
+async fn find_all(pool: &PgPool, ids: &[ServiceId]) -> Result<Vec<Account>, StorageError> {
+    let (pnis, acis): (Vec<_>, Vec<_>) = ids.iter().partition(|id| id.is_pni());
+    let uuids = |ids: Vec<&ServiceId>| ids.into_iter().map(|id| *id.as_uuid()).collect::<Vec<_>>();
+    let rows: Vec<PgRow> = sqlx::query(FIND_ALL)
+        .bind(uuids(acis))
+        .bind(uuids(pnis))
+        .fetch_all(pool)
+        .await?;
+    rows::accounts(&rows)
+}
+
 #[async_trait]
 impl AccountStore for PgAccounts {
     #[tracing::instrument(name = "db.accounts.ping", level = "debug", skip_all)]
@@ -164,24 +193,12 @@ impl AccountStore for PgAccounts {
 
     #[tracing::instrument(name = "db.accounts.find", level = "debug", skip_all)]
     async fn find(&self, id: &ServiceId) -> Result<Option<Account>, StorageError> {
-        let statement = if id.is_pni() { FIND_BY_PNI } else { FIND_BY_ACI };
-        let rows: Vec<PgRow> = sqlx::query(statement)
-            .bind(id.as_uuid())
-            .fetch_all(&self.database.pool)
-            .await?;
-        rows::account(&rows)
+        self.found.read(*id).await
     }
 
     #[tracing::instrument(name = "db.accounts.find_all", level = "debug", skip_all)]
     async fn find_all(&self, ids: &[ServiceId]) -> Result<Vec<Account>, StorageError> {
-        let (pnis, acis): (Vec<_>, Vec<_>) = ids.iter().partition(|id| id.is_pni());
-        let uuids = |ids: Vec<&ServiceId>| ids.into_iter().map(|id| *id.as_uuid()).collect::<Vec<_>>();
-        let rows: Vec<PgRow> = sqlx::query(FIND_ALL)
-            .bind(uuids(acis))
-            .bind(uuids(pnis))
-            .fetch_all(&self.database.pool)
-            .await?;
-        rows::accounts(&rows)
+        find_all(&self.database.pool, ids).await
     }
 
     #[tracing::instrument(name = "db.accounts.find_by_number", level = "debug", skip_all)]
@@ -499,6 +516,15 @@ pub(super) async fn drop_mailboxes(db: &mut PgConnection, dropped: &[i64]) -> Re
     Ok(())
 }
 
+/// What is read of a verification session.
+macro_rules! session_columns {
+    () => {
+        "key, number_hash, sealed_number, verified, attempts, expires, \
+         code_hash IS NOT NULL AS has_code, codes_sent, next_code, worked, new_only"
+    };
+}
+pub(super) use session_columns;
+
 const PING: &str = "SELECT name FROM settings LIMIT 1";
 const PIN_PEPPER: &str = "INSERT INTO settings (name, value) VALUES ('pepper_check', $1) ON CONFLICT DO NOTHING";
 const PIN_TRUST_ROOT: &str = "INSERT INTO settings (name, value) VALUES ('trust_root', $1) ON CONFLICT DO NOTHING";
@@ -550,24 +576,32 @@ const DELETE_SESSIONS: &str = "DELETE FROM verification_sessions WHERE key IN (\
 const OPEN_SESSION: &str = "INSERT INTO verification_sessions \
         (key, number_hash, sealed_number, verified, attempts, expires) \
     VALUES ($1, $2, $3, $4, $5, $6)";
-const FIND_SESSION: &str = "SELECT key, number_hash, sealed_number, verified, attempts, expires, \
-        code_hash IS NOT NULL AS has_code, codes_sent, next_code, worked, new_only \
-    FROM verification_sessions WHERE key = $1 AND expires > $2";
+const FIND_SESSION: &str = concat!(
+    "SELECT ",
+    session_columns!(),
+    " FROM verification_sessions WHERE key = $1 AND expires > $2"
+);
 // Whoever comes while another tries waits for the row, and then finds a session that is verified, or has no tries left.
-const TRY_SESSION: &str = "UPDATE verification_sessions SET attempts = attempts + 1, \
+const TRY_SESSION: &str = concat!(
+    "UPDATE verification_sessions SET attempts = attempts + 1, \
         verified = $4 OR coalesce(code_hash = $5, FALSE), \
         code_hash = CASE WHEN $4 OR coalesce(code_hash = $5, FALSE) OR attempts + 1 >= $3 THEN NULL ELSE code_hash END \
     WHERE key = $1 AND expires > $2 AND NOT verified AND attempts < $3 \
-    RETURNING key, number_hash, sealed_number, verified, attempts, expires, \
-        code_hash IS NOT NULL AS has_code, codes_sent, next_code, worked, new_only";
-const SEND_CODE: &str = "UPDATE verification_sessions SET code_hash = $5, codes_sent = codes_sent + 1, next_code = $6 \
+    RETURNING ",
+    session_columns!()
+);
+const SEND_CODE: &str = concat!(
+    "UPDATE verification_sessions SET code_hash = $5, codes_sent = codes_sent + 1, next_code = $6 \
     WHERE key = $1 AND expires > $2 AND NOT verified AND attempts < $3 AND codes_sent < $4 \
         AND (next_code IS NULL OR next_code <= $2) \
-    RETURNING key, number_hash, sealed_number, verified, attempts, expires, \
-        code_hash IS NOT NULL AS has_code, codes_sent, next_code, worked, new_only";
-const SESSION_WORKED: &str = "UPDATE verification_sessions SET worked = TRUE WHERE key = $1 AND expires > $2 \
-    RETURNING key, number_hash, sealed_number, verified, attempts, expires, \
-        code_hash IS NOT NULL AS has_code, codes_sent, next_code, worked, new_only";
+    RETURNING ",
+    session_columns!()
+);
+const SESSION_WORKED: &str = concat!(
+    "UPDATE verification_sessions SET worked = TRUE WHERE key = $1 AND expires > $2 \
+    RETURNING ",
+    session_columns!()
+);
 const USE_SESSION: &str = "DELETE FROM verification_sessions \
     WHERE key = $1 AND number_hash = $2 AND verified AND expires > $3";
 const EXPIRE_SESSIONS: &str = "DELETE FROM verification_sessions WHERE expires <= $1";

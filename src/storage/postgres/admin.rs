@@ -10,8 +10,8 @@ use super::accounts::erase;
 use super::invites;
 use super::{Database, retrying};
 use crate::domain::{
-    AccountGlance, Aci, AdminOutcome, AdminRecord, ChainEnd, ChainEnds, Erased, Invite, InviteHash, InviteId, LogPage,
-    MailboxId, Sums,
+    AccountGlance, Aci, AdminOutcome, AdminRecord, ChainEnds, Erased, Invite, InviteHash, InviteId, LogPage, MailboxId,
+    Pseudonym, Sums,
 };
 use crate::storage::rows::{self, AdminEntryRow, GlanceRow};
 use crate::storage::{AdminStore, StorageError};
@@ -175,16 +175,20 @@ impl AdminStore for PgAdmin {
     }
 
     #[tracing::instrument(name = "db.admin.log", level = "debug", skip_all)]
-    async fn log(&self, after: i64, limit: u32) -> Result<LogPage, StorageError> {
+    async fn log(&self, after: i64, limit: u32, about: Option<&Pseudonym>) -> Result<LogPage, StorageError> {
         let mut tx = self.database.begin().await?;
         // Both as of one moment.
         sqlx::query(ONE_MOMENT).execute(&mut *tx).await?;
         let stored: Option<Vec<u8>> = sqlx::query_scalar(ENDS).fetch_optional(&mut *tx).await?;
-        let entries: Vec<AdminEntryRow> = sqlx::query_as(LOG)
-            .bind(after)
-            .bind(i64::from(limit))
-            .fetch_all(&mut *tx)
-            .await?;
+        let entries: Vec<AdminEntryRow> = match about {
+            None => sqlx::query_as(LOG).bind(after).bind(i64::from(limit)),
+            Some(about) => sqlx::query_as(LOG_ABOUT)
+                .bind(after)
+                .bind(i64::from(limit))
+                .bind(about.0.as_slice()),
+        }
+        .fetch_all(&mut *tx)
+        .await?;
         tx.commit().await?;
         Ok(LogPage {
             entries: entries.into_iter().map(AdminEntryRow::into_entry).collect(),
@@ -208,7 +212,7 @@ impl AdminStore for PgAdmin {
 /// Puts an act at the end of the chain. To be called last: whoever holds the ends waits for nobody.
 async fn append(db: &mut PgConnection, record: &AdminRecord, outcome: AdminOutcome) -> Result<(), StorageError> {
     let ends = hold_ends(&mut *db).await?;
-    let entry = record.entry(outcome, &ends.head);
+    let (entry, head) = record.entry(outcome, &ends.head);
     sqlx::query(APPEND)
         .bind(entry.seq)
         .bind(entry.minute)
@@ -219,10 +223,6 @@ async fn append(db: &mut PgConnection, record: &AdminRecord, outcome: AdminOutco
         .bind(entry.hash.as_slice())
         .execute(&mut *db)
         .await?;
-    let head = ChainEnd {
-        seq: entry.seq,
-        hash: entry.hash_after(&ends.head.hash),
-    };
     save(db, &ChainEnds { head, ..ends }).await
 }
 
@@ -274,6 +274,8 @@ const SIZE: &str = "SELECT pg_database_size(current_database())";
 const ONE_MOMENT: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ";
 const LOG: &str = "SELECT seq, minute, act, outcome, target, uid, hash FROM admin_log WHERE seq > $1 \
     ORDER BY seq LIMIT $2";
+const LOG_ABOUT: &str = "SELECT seq, minute, act, outcome, target, uid, hash FROM admin_log \
+    WHERE seq > $1 AND target = $3 ORDER BY seq LIMIT $2";
 const APPEND: &str = "INSERT INTO admin_log (seq, minute, act, outcome, target, uid, hash) \
     VALUES ($1, $2, $3, $4, $5, $6, $7)";
 const ENDS: &str = "SELECT value FROM settings WHERE name = 'admin_log'";

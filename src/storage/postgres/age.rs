@@ -1,6 +1,7 @@
 //! The age of a database. Nodes look at it one after the other, so that one of them makes invalid what must be.
 
 use async_trait::async_trait;
+use sqlx::PgConnection;
 
 use super::{Database, retrying};
 use crate::domain::{Age, Aged, Day, Invalidated};
@@ -24,8 +25,7 @@ impl PgAges {
         let mut tx = self.database.begin().await?;
         sqlx::query(ONE_AT_A_TIME).execute(&mut *tx).await?;
         let marks = Marks::read(sqlx::query_as(MARKS).fetch_all(&mut *tx).await?)?;
-        let (database, table): (i64, i64) = sqlx::query_as(PLACE).fetch_one(&mut *tx).await?;
-        let place = [database.to_be_bytes(), table.to_be_bytes()].concat();
+        let place = place(&mut tx).await?;
         let restored = marks.judge(seen, told, Some(&place));
         let age = marks.next(seen, restored);
         let mut invalidated = Invalidated::default();
@@ -70,21 +70,20 @@ impl PgAges {
 
 #[async_trait]
 impl AgeStore for PgAges {
-    #[tracing::instrument(name = "db.age.find", level = "debug", skip_all)]
-    async fn age(&self) -> Result<Option<Age>, StorageError> {
-        let rows = sqlx::query_as(MARKS).fetch_all(&self.database.pool).await?;
-        Ok(Marks::read(rows)?.age())
-    }
-
     #[tracing::instrument(name = "db.age.advance", level = "debug", skip_all)]
     async fn advance(&self, seen: Option<&Age>, told: bool, today: Day) -> Result<Aged, StorageError> {
         retrying!(self.try_advance(seen, told, today).await)
     }
 }
 
+/// Where the database is. A dump that is read in makes another table, and often another database.
+pub(crate) async fn place(db: &mut PgConnection) -> Result<Vec<u8>, sqlx::Error> {
+    let (database, table): (i64, i64) = sqlx::query_as(PLACE).fetch_one(db).await?;
+    Ok([database.to_be_bytes(), table.to_be_bytes()].concat())
+}
+
 // The number is of this statement alone; the lock goes with the transaction.
 const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(6029181700414237)";
-// A dump that is read in makes another table, and often another database.
 const PLACE: &str = "SELECT d.oid::bigint, 'settings'::regclass::oid::bigint \
     FROM pg_database AS d WHERE d.datname = current_database()";
 // Every one-time key there is, in one transaction.

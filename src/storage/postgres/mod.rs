@@ -1,6 +1,6 @@
 //! PostgreSQL: one database, any number of nodes.
 //!
-//! The queue's writers have connections of their own, so that a crowd of readers never keeps a batch from its commit.
+//! Batches of envelopes and claims have connections of their own, so that a crowd of readers never keeps one from its commit.
 //! Every connection commits synchronously whatever the server's default is, and gives up after a time limit. A
 //! transaction that loses against another one is tried again here, a bounded number of times; callers never see that.
 
@@ -31,7 +31,9 @@ use super::open::Place;
 use super::{OpenError, Storage, StorageError, TokenStore};
 use crate::domain::{Actor, QueueLimits};
 
-/// Opens the database at `url` with at most `pool_size` connections, of which the queue's writers get up to four. At
+pub(crate) use age::place;
+
+/// Opens the database at `url` with at most `pool_size` connections, of which those that write batches get up to six. At
 /// least two are used. The schema must be current.
 pub async fn open(url: &str, limits: QueueLimits, pool_size: u32) -> Result<Storage, OpenError> {
     migrate::require_current(&Location::Postgres(url.to_owned())).await?;
@@ -47,13 +49,14 @@ pub async fn open(url: &str, limits: QueueLimits, pool_size: u32) -> Result<Stor
     };
     let writers = (pool_size / 2).clamp(1, MAX_WRITERS);
     let others = pool_size.saturating_sub(writers).max(1);
-    let timed = options.options(SERVER_SETTINGS);
-    let keyed = timed.clone().options(WRITER_SETTINGS);
+    let options = options.options(SERVER_SETTINGS);
     let database = Database {
-        pool: pool(others, timed).await.map_err(|error| place.refused(&error))?,
+        pool: pool(others, options.clone())
+            .await
+            .map_err(|error| place.refused(&error))?,
     };
     let writers = Database {
-        pool: pool(writers, keyed).await.map_err(|error| place.refused(&error))?,
+        pool: pool(writers, options).await.map_err(|error| place.refused(&error))?,
     };
     Ok(Storage {
         attachments: Arc::new(attachments::PgAttachments::new(database.clone())),
@@ -61,7 +64,7 @@ pub async fn open(url: &str, limits: QueueLimits, pool_size: u32) -> Result<Stor
         admin: Arc::new(admin::PgAdmin::new(database.clone())),
         ages: Arc::new(age::PgAges::new(database.clone())),
         devices: Arc::new(devices::PgDevices::new(database.clone())),
-        keys: Arc::new(keys::PgKeys::new(database.clone())),
+        keys: Arc::new(keys::PgKeys::new(database.clone(), writers.clone())),
         profiles: Arc::new(profiles::PgProfiles::new(database.clone())),
         tokens: Arc::new(tokens::PgTokens::new(database.clone())),
         usernames: Arc::new(usernames::PgUsernames::new(database.clone())),
@@ -165,20 +168,20 @@ const PAUSES: [Duration; 5] = [
     Duration::from_millis(50),
     Duration::from_millis(100),
 ];
-const MAX_WRITERS: u32 = 4;
+const MAX_WRITERS: u32 = 6;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The rules of this module are written for READ COMMITTED, whatever the server's default is.
-const SERVER_SETTINGS: [(&str, &str); 5] = [
+///
+/// Every statement that is run for a request finds rows by an index. The planner, which keeps no samples of ids, takes a table for
+/// the cheaper way while it is small or a list is long: that plan would stay in the connection's cache while the table grows.
+/// What wants all rows reads all of them nevertheless.
+pub(super) const SERVER_SETTINGS: [(&str, &str); 8] = [
     ("statement_timeout", "10s"),
     ("lock_timeout", "5s"),
     ("idle_in_transaction_session_timeout", "30s"),
     ("default_transaction_isolation", "read committed"),
     ("jit", "off"),
-];
-/// Every statement of the queue's writers finds rows by key. A plan made while a table was small would scan it, and would
-/// stay in the connection's cache while the table grows.
-const WRITER_SETTINGS: [(&str, &str); 3] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),

@@ -5,13 +5,16 @@
 //! without stepping over a slower sender's `n - 1`. Batches lock mailboxes in the order of their ids and touch envelopes
 //! only of mailboxes they hold, so two nodes wait for one another instead of deadlocking.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 use super::{Database, retrying};
 use crate::domain::{
     Actor, Batch, Day, Enqueued, Head, Mailbox, MailboxId, PageLimit, Placed, QueueLimits, Rekey, Seq, Stored,
 };
+use crate::storage::gather::Gather;
 use crate::storage::ledger::{Counter, Ledger, NewRow, touched};
 use crate::storage::rows::{MailboxRow, StoredRow};
 use crate::storage::{EnvelopeQueue, StorageError};
@@ -21,14 +24,21 @@ pub(super) struct PgQueue {
     database: Database,
     writers: Database,
     limits: QueueLimits,
+    found: Gather<MailboxId, Mailbox>,
 }
 
 impl PgQueue {
     pub(super) fn new(database: Database, writers: Database, limits: QueueLimits) -> Self {
+        let pool = database.pool.clone();
+        let found = Gather::new(move |ids: Vec<MailboxId>| {
+            let pool = pool.clone();
+            Box::pin(async move { mailboxes(&pool, &ids).await })
+        });
         Self {
             database,
             writers,
             limits,
+            found,
         }
     }
 
@@ -118,6 +128,23 @@ impl PgQueue {
     }
 }
 
+async fn mailboxes(pool: &PgPool, ids: &[MailboxId]) -> Result<Vec<Option<Mailbox>>, StorageError> {
+    let rows: Vec<MailboxRow> = match ids {
+        [id] => sqlx::query_as(MAILBOX).bind(id.0).fetch_all(pool).await?,
+        _ => {
+            sqlx::query_as(SEVERAL_MAILBOXES)
+                .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
+                .fetch_all(pool)
+                .await?
+        }
+    };
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in rows {
+        found.insert(MailboxId(row.id), row.into_mailbox()?);
+    }
+    Ok(ids.iter().map(|id| found.remove(id)).collect())
+}
+
 #[async_trait]
 impl EnvelopeQueue for PgQueue {
     #[tracing::instrument(name = "db.queue.commit", level = "debug", skip_all)]
@@ -137,11 +164,7 @@ impl EnvelopeQueue for PgQueue {
 
     #[tracing::instrument(name = "db.queue.mailbox", level = "debug", skip_all)]
     async fn mailbox(&self, id: MailboxId) -> Result<Option<Mailbox>, StorageError> {
-        let found: Option<MailboxRow> = sqlx::query_as(MAILBOX)
-            .bind(id.0)
-            .fetch_optional(&self.database.pool)
-            .await?;
-        found.map(MailboxRow::into_mailbox).transpose()
+        self.found.read(id).await
     }
 
     #[tracing::instrument(name = "db.queue.rekey", level = "debug", skip_all)]
@@ -243,9 +266,13 @@ async fn save(db: &mut PgConnection, ledger: &Ledger, rows: &[NewRow<'_>]) -> Re
 // same.
 const LOCK_COUNTERS: &str = "SELECT id, queue_key, last_seq, envelopes, bytes FROM mailboxes \
     WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
-const DELETE: &str = "DELETE FROM envelopes AS e USING unnest($1::bigint[], $2::bigint[]) AS place (mailbox, seq) \
-    WHERE e.mailbox = place.mailbox AND e.seq = place.seq \
-    RETURNING e.mailbox, e.bucket * 1024::bigint";
+// Found one by one, which OFFSET says: as a join this would be planned, while the queue is empty, as a walk through all of its
+// index, and the plan would stay while the queue fills. Whoever holds the mailboxes has the rows to itself.
+const DELETE: &str = "DELETE FROM envelopes WHERE ctid = ANY (ARRAY(\
+        SELECT e.place FROM unnest($1::bigint[], $2::bigint[]) AS named (mailbox, seq) \
+        CROSS JOIN LATERAL (SELECT ctid AS place FROM envelopes AS e \
+            WHERE e.mailbox = named.mailbox AND e.seq = named.seq OFFSET 0) AS e)) \
+    RETURNING mailbox, bucket * 1024::bigint";
 const SAVE: &str = "WITH counters AS (UPDATE mailboxes AS m \
         SET last_seq = new.last_seq, envelopes = new.envelopes, bytes = new.bytes \
         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS new (id, last_seq, envelopes, bytes) \
@@ -258,7 +285,8 @@ const PENDING: &str = "SELECT seq, bucket, sealed FROM (\
         FROM (SELECT seq, bucket, sealed FROM envelopes WHERE mailbox = $1 AND seq > $2 ORDER BY seq LIMIT $3) AS page \
         WINDOW sizes AS (ORDER BY seq)) AS sized \
     WHERE total <= $4 OR number = 1 ORDER BY seq";
-const MAILBOX: &str = "SELECT last_seq, queue_key, interim_key FROM mailboxes WHERE id = $1";
+const MAILBOX: &str = "SELECT id, last_seq, queue_key, interim_key FROM mailboxes WHERE id = $1";
+const SEVERAL_MAILBOXES: &str = "SELECT id, last_seq, queue_key, interim_key FROM mailboxes WHERE id = ANY($1)";
 const REPLACE_KEY: &str = "UPDATE mailboxes SET queue_key = $3, interim_key = NULL WHERE id = $1 AND queue_key = $2";
 const RESEAL: &str = "UPDATE envelopes AS e SET sealed = new.sealed \
     FROM unnest($2::bigint[], $3::bytea[]) AS new (seq, sealed) WHERE e.mailbox = $1 AND e.seq = new.seq";

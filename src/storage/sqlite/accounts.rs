@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use keys_schema::EcPublicKey;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Sqlite, SqliteConnection};
+use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 
 use super::keys::publish;
 use super::{Database, json_numbers, json_uuids};
@@ -15,18 +15,46 @@ use crate::domain::{
     IdentityKind, KeyUpload, LockUpdate, MAX_ATTEMPTS, MAX_CODES, MailboxId, NumberHash, Pni, ProtocolAddress,
     Registered, Registration, SecretVerifier, ServiceId, SessionKey, SignedKeys, Timestamp, VerificationSession,
 };
+use crate::storage::gather::Gather;
 use crate::storage::rows::{self, CheckedRow, SessionRow};
 use crate::storage::{AccountStore, StorageError};
 
 /// Accounts in one file.
 pub(super) struct SqliteAccounts {
     database: Database,
+    found: Gather<ServiceId, Account>,
 }
 
 impl SqliteAccounts {
     pub(super) fn new(database: Database) -> Self {
-        Self { database }
+        let pool = database.read.clone();
+        let found = Gather::new(move |ids: Vec<ServiceId>| {
+            let pool = pool.clone();
+            Box::pin(async move {
+                match ids.as_slice() {
+                    [id] => Ok(vec![find(&pool, id).await?]),
+                    _ => Ok(rows::in_order(&ids, find_all(&pool, &ids).await?)),
+                }
+            })
+        });
+        Self { database, found }
     }
+}
+
+async fn find(pool: &SqlitePool, id: &ServiceId) -> Result<Option<Account>, StorageError> {
+    let statement = if id.is_pni() { FIND_BY_PNI } else { FIND_BY_ACI };
+    let rows: Vec<SqliteRow> = sqlx::query(statement).bind(id.as_uuid()).fetch_all(pool).await?;
+    rows::account(&rows)
+}
+
+async fn find_all(pool: &SqlitePool, ids: &[ServiceId]) -> Result<Vec<Account>, StorageError> {
+    let (pnis, acis): (Vec<_>, Vec<_>) = ids.iter().partition(|id| id.is_pni());
+    let rows: Vec<SqliteRow> = sqlx::query(FIND_ALL)
+        .bind(json_uuids(acis.into_iter().map(ServiceId::as_uuid)))
+        .bind(json_uuids(pnis.into_iter().map(ServiceId::as_uuid)))
+        .fetch_all(pool)
+        .await?;
+    rows::accounts(&rows)
 }
 
 #[async_trait]
@@ -113,23 +141,12 @@ impl AccountStore for SqliteAccounts {
 
     #[tracing::instrument(name = "db.accounts.find", level = "debug", skip_all)]
     async fn find(&self, id: &ServiceId) -> Result<Option<Account>, StorageError> {
-        let statement = if id.is_pni() { FIND_BY_PNI } else { FIND_BY_ACI };
-        let rows: Vec<SqliteRow> = sqlx::query(statement)
-            .bind(id.as_uuid())
-            .fetch_all(&self.database.read)
-            .await?;
-        rows::account(&rows)
+        self.found.read(*id).await
     }
 
     #[tracing::instrument(name = "db.accounts.find_all", level = "debug", skip_all)]
     async fn find_all(&self, ids: &[ServiceId]) -> Result<Vec<Account>, StorageError> {
-        let (pnis, acis): (Vec<_>, Vec<_>) = ids.iter().partition(|id| id.is_pni());
-        let rows: Vec<SqliteRow> = sqlx::query(FIND_ALL)
-            .bind(json_uuids(acis.into_iter().map(ServiceId::as_uuid)))
-            .bind(json_uuids(pnis.into_iter().map(ServiceId::as_uuid)))
-            .fetch_all(&self.database.read)
-            .await?;
-        rows::accounts(&rows)
+        find_all(&self.database.read, ids).await
     }
 
     #[tracing::instrument(name = "db.accounts.find_by_number", level = "debug", skip_all)]
@@ -483,11 +500,20 @@ pub(super) async fn drop_mailboxes(db: &mut SqliteConnection, dropped: &[i64]) -
     Ok(())
 }
 
+/// What is read of a verification session.
+macro_rules! session_columns {
+    () => {
+        "key, number_hash, sealed_number, verified, attempts, expires, \
+         code_hash IS NOT NULL AS has_code, codes_sent, next_code, worked, new_only"
+    };
+}
+pub(super) use session_columns;
+
 const PING: &str = "SELECT name FROM settings LIMIT 1";
 const PIN_PEPPER: &str = "INSERT INTO settings (name, value) VALUES ('pepper_check', $1) ON CONFLICT DO NOTHING";
 const PIN_TRUST_ROOT: &str = "INSERT INTO settings (name, value) VALUES ('trust_root', $1) ON CONFLICT DO NOTHING";
 const PINNED_TRUST_ROOT: &str = "SELECT value FROM settings WHERE name = 'trust_root'";
-const PINNED_PEPPER: &str = "SELECT value FROM settings WHERE name = 'pepper_check'";
+pub(super) const PINNED_PEPPER: &str = "SELECT value FROM settings WHERE name = 'pepper_check'";
 const FIND_NUMBER: &str = "SELECT aci, pni FROM accounts WHERE number_hash = $1";
 const FIND_CHECKED: &str = "SELECT aci, pni, mailbox, capabilities, recovery_salt, lock_salt, suspended \
     FROM accounts JOIN devices USING (aci) WHERE number_hash = $1 AND device_id = 1";
@@ -533,24 +559,33 @@ const DELETE_SESSIONS: &str = "DELETE FROM verification_sessions \
 const OPEN_SESSION: &str = "INSERT INTO verification_sessions \
         (key, number_hash, sealed_number, verified, attempts, expires) \
     VALUES ($1, $2, $3, $4, $5, $6)";
-const FIND_SESSION: &str = "SELECT key, number_hash, sealed_number, verified, attempts, expires, \
-        code_hash IS NOT NULL AS has_code, codes_sent, next_code, worked, new_only \
-    FROM verification_sessions WHERE key = $1 AND expires > $2";
-// Whoever comes while another tries waits for the row, and then finds a session that is verified, or has no tries left.
-const TRY_SESSION: &str = "UPDATE verification_sessions SET attempts = attempts + 1, \
+const FIND_SESSION: &str = concat!(
+    "SELECT ",
+    session_columns!(),
+    " FROM verification_sessions WHERE key = $1 AND expires > $2"
+);
+// There is one writer: whoever comes while another tries comes after it, and may find a session that is verified, or has no
+// tries left.
+const TRY_SESSION: &str = concat!(
+    "UPDATE verification_sessions SET attempts = attempts + 1, \
         verified = $4 OR coalesce(code_hash = $5, FALSE), \
         code_hash = CASE WHEN $4 OR coalesce(code_hash = $5, FALSE) OR attempts + 1 >= $3 THEN NULL ELSE code_hash END \
     WHERE key = $1 AND expires > $2 AND NOT verified AND attempts < $3 \
-    RETURNING key, number_hash, sealed_number, verified, attempts, expires, \
-        code_hash IS NOT NULL AS has_code, codes_sent, next_code, worked, new_only";
-const SEND_CODE: &str = "UPDATE verification_sessions SET code_hash = $5, codes_sent = codes_sent + 1, next_code = $6 \
+    RETURNING ",
+    session_columns!()
+);
+const SEND_CODE: &str = concat!(
+    "UPDATE verification_sessions SET code_hash = $5, codes_sent = codes_sent + 1, next_code = $6 \
     WHERE key = $1 AND expires > $2 AND NOT verified AND attempts < $3 AND codes_sent < $4 \
         AND (next_code IS NULL OR next_code <= $2) \
-    RETURNING key, number_hash, sealed_number, verified, attempts, expires, \
-        code_hash IS NOT NULL AS has_code, codes_sent, next_code, worked, new_only";
-const SESSION_WORKED: &str = "UPDATE verification_sessions SET worked = TRUE WHERE key = $1 AND expires > $2 \
-    RETURNING key, number_hash, sealed_number, verified, attempts, expires, \
-        code_hash IS NOT NULL AS has_code, codes_sent, next_code, worked, new_only";
+    RETURNING ",
+    session_columns!()
+);
+const SESSION_WORKED: &str = concat!(
+    "UPDATE verification_sessions SET worked = TRUE WHERE key = $1 AND expires > $2 \
+    RETURNING ",
+    session_columns!()
+);
 const USE_SESSION: &str = "DELETE FROM verification_sessions \
     WHERE key = $1 AND number_hash = $2 AND verified AND expires > $3";
 const EXPIRE_SESSIONS: &str = "DELETE FROM verification_sessions WHERE expires <= $1";

@@ -7,8 +7,8 @@ use super::Database;
 use super::accounts::erase;
 use super::invites;
 use crate::domain::{
-    AccountGlance, Aci, AdminOutcome, AdminRecord, ChainEnd, ChainEnds, Erased, Invite, InviteHash, InviteId, LogPage,
-    MailboxId, Sums,
+    AccountGlance, Aci, AdminOutcome, AdminRecord, ChainEnds, Erased, Invite, InviteHash, InviteId, LogPage, MailboxId,
+    Pseudonym, Sums,
 };
 use crate::storage::rows::{self, AdminEntryRow, GlanceRow};
 use crate::storage::{AdminStore, StorageError};
@@ -116,15 +116,19 @@ impl AdminStore for SqliteAdmin {
     }
 
     #[tracing::instrument(name = "db.admin.log", level = "debug", skip_all)]
-    async fn log(&self, after: i64, limit: u32) -> Result<LogPage, StorageError> {
+    async fn log(&self, after: i64, limit: u32, about: Option<&Pseudonym>) -> Result<LogPage, StorageError> {
         // Both as of one moment.
         let mut tx = self.database.read.begin().await?;
         let stored: Option<Vec<u8>> = sqlx::query_scalar(ENDS).fetch_optional(&mut *tx).await?;
-        let entries: Vec<AdminEntryRow> = sqlx::query_as(LOG)
-            .bind(after)
-            .bind(i64::from(limit))
-            .fetch_all(&mut *tx)
-            .await?;
+        let entries: Vec<AdminEntryRow> = match about {
+            None => sqlx::query_as(LOG).bind(after).bind(i64::from(limit)),
+            Some(about) => sqlx::query_as(LOG_ABOUT)
+                .bind(after)
+                .bind(i64::from(limit))
+                .bind(about.0.as_slice()),
+        }
+        .fetch_all(&mut *tx)
+        .await?;
         Ok(LogPage {
             entries: entries.into_iter().map(AdminEntryRow::into_entry).collect(),
             ends: rows::chain_ends(stored.as_deref())?,
@@ -160,7 +164,7 @@ impl AdminStore for SqliteAdmin {
 /// Puts an act at the end of the chain.
 async fn append(db: &mut SqliteConnection, record: &AdminRecord, outcome: AdminOutcome) -> Result<(), StorageError> {
     let ends = ends(&mut *db).await?;
-    let entry = record.entry(outcome, &ends.head);
+    let (entry, head) = record.entry(outcome, &ends.head);
     sqlx::query(APPEND)
         .bind(entry.seq)
         .bind(entry.minute)
@@ -171,10 +175,6 @@ async fn append(db: &mut SqliteConnection, record: &AdminRecord, outcome: AdminO
         .bind(entry.hash.as_slice())
         .execute(&mut *db)
         .await?;
-    let head = ChainEnd {
-        seq: entry.seq,
-        hash: entry.hash_after(&ends.head.hash),
-    };
     save(db, &ChainEnds { head, ..ends }).await
 }
 
@@ -215,9 +215,11 @@ const COUNT_ACCOUNTS: &str = "SELECT count(*), count(*) FILTER (WHERE suspended)
 const COUNT_OTHERS: &str = "SELECT (SELECT count(*) FROM devices), (SELECT count(*) FROM one_time_ec_keys), \
     (SELECT count(*) FROM one_time_kyber_keys)";
 const COUNT_QUEUED: &str = "SELECT bucket, count(*) FROM envelopes GROUP BY bucket ORDER BY bucket";
-const SIZE: &str = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
+pub(super) const SIZE: &str = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
 const LOG: &str = "SELECT seq, minute, act, outcome, target, uid, hash FROM admin_log WHERE seq > $1 \
     ORDER BY seq LIMIT $2";
+const LOG_ABOUT: &str = "SELECT seq, minute, act, outcome, target, uid, hash FROM admin_log \
+    WHERE seq > $1 AND target = $3 ORDER BY seq LIMIT $2";
 const APPEND: &str = "INSERT INTO admin_log (seq, minute, act, outcome, target, uid, hash) \
     VALUES ($1, $2, $3, $4, $5, $6, $7)";
 const ENDS: &str = "SELECT value FROM settings WHERE name = 'admin_log'";

@@ -23,12 +23,6 @@ impl SqliteAges {
 
 #[async_trait]
 impl AgeStore for SqliteAges {
-    #[tracing::instrument(name = "db.age.find", level = "debug", skip_all)]
-    async fn age(&self) -> Result<Option<Age>, StorageError> {
-        let rows = sqlx::query_as(MARKS).fetch_all(&self.database.read).await?;
-        Ok(Marks::read(rows)?.age())
-    }
-
     #[tracing::instrument(name = "db.age.advance", level = "debug", skip_all)]
     async fn advance(&self, seen: Option<&Age>, told: bool, today: Day) -> Result<Aged, StorageError> {
         let mut tx = self.database.begin().await?;

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
+use super::accounts::PINNED_PEPPER;
+use super::admin::SIZE;
 use super::{BUSY_TIMEOUT, FileLock, look_options, options};
 use crate::domain::Age;
 use crate::storage::OpenError;
@@ -27,8 +29,6 @@ pub struct Held {
 pub struct Looked {
     /// What tells peppers apart.
     pub pepper_check: Option<Vec<u8>>,
-    /// How old it says that it is.
-    pub age: Option<Age>,
     /// The last step of the schema that it has taken.
     pub version: i64,
 }
@@ -63,25 +63,15 @@ pub async fn look(path: &Path) -> Result<Looked, OpenError> {
     };
     let place = Place::file(path);
     let refused = |error| place.refused(&error);
-    let pepper_check = sqlx::query_scalar(PEPPER_CHECK)
+    let pepper_check = sqlx::query_scalar(PINNED_PEPPER)
         .fetch_optional(&mut connection)
         .await
         .map_err(refused)?;
-    let marks = sqlx::query_as(MARKS)
-        .fetch_all(&mut connection)
-        .await
-        .map_err(refused)?;
     connection.close().await.map_err(refused)?;
-    // A mark that cannot be read is none.
-    let age = Marks::read(marks).ok().and_then(|marks| marks.age());
-    Ok(Looked {
-        pepper_check,
-        age,
-        version,
-    })
+    Ok(Looked { pepper_check, version })
 }
 
-/// What a file says of its age, if it can be read at all.
+/// What a file says of its age, if it can be read at all. A mark that cannot be read is none.
 pub async fn age(path: &Path) -> Option<Age> {
     let mut connection = look_options(path).connect().await.ok()?;
     let marks = sqlx::query_as(MARKS).fetch_all(&mut connection).await.ok()?;
@@ -95,7 +85,7 @@ pub async fn size(path: &Path) -> Result<u64, OpenError> {
         .connect()
         .await
         .map_err(|error| place.refused(&error))?;
-    let bytes: i64 = sqlx::query_scalar(BYTES)
+    let bytes: i64 = sqlx::query_scalar(SIZE)
         .fetch_one(&mut connection)
         .await
         .map_err(|error| place.refused(&error))?;
@@ -180,8 +170,6 @@ fn unusable(path: &Path, error: &sqlx::Error) -> OpenError {
 const CORRUPT: i32 = 11;
 const NOT_A_DATABASE: i32 = 26;
 const QUICK_CHECK: &str = "PRAGMA quick_check(1)";
-const PEPPER_CHECK: &str = "SELECT value FROM settings WHERE name = 'pepper_check'";
-const BYTES: &str = "SELECT (SELECT page_count FROM pragma_page_count) * (SELECT page_size FROM pragma_page_size)";
 const COPY: &str = "VACUUM INTO $1";
 const MARK: &str = "INSERT INTO settings (name, value) VALUES ('backup_copy', x'01') ON CONFLICT DO NOTHING";
 const FOLD: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
@@ -200,7 +188,7 @@ mod tests {
         };
         let storage = database.storage();
         storage.accounts.pin_pepper([7; 32]).await.unwrap();
-        let age = storage.ages.advance(None, false, Day(1)).await.unwrap().age;
+        let counted = storage.ages.advance(None, false, Day(1)).await.unwrap().age;
         let to = path.with_file_name("copy");
         fs::File::create(&to).unwrap();
         copy(path, &to).await.unwrap();
@@ -208,14 +196,14 @@ mod tests {
         mark(&to).await.unwrap();
         let looked = look(&to).await.unwrap();
         assert_eq!(looked.pepper_check.as_deref(), Some(&[7; 32][..]));
-        assert_eq!(looked.age, Some(age));
+        assert_eq!(age(&to).await, Some(counted));
         assert!(fs::metadata(&to).unwrap().len() <= size(path).await.unwrap());
         for suffix in ["-wal", "-shm", "-journal"] {
             assert!(!beside(&to, suffix).exists(), "{suffix}");
         }
         // What is there is not written over.
         assert!(copy(path, &to).await.is_err());
-        assert_eq!(look(&to).await.unwrap().age, Some(age));
+        assert_eq!(age(&to).await, Some(counted));
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 use super::Database;
-use super::accounts::done;
+use super::accounts::{done, session_columns};
 use crate::domain::{Day, Done, Invite, InviteHash, InviteId, MAX_ATTEMPTS, MAX_INVITES, SessionKey, Timestamp};
 use crate::storage::rows::{InviteRow, SessionRow};
 use crate::storage::{InviteStore, StorageError};
@@ -22,21 +22,6 @@ impl SqliteInvites {
 
 #[async_trait]
 impl InviteStore for SqliteInvites {
-    #[tracing::instrument(name = "db.invites.create", level = "debug", skip_all)]
-    async fn create(&self, code: &InviteHash, invite: &Invite) -> Result<bool, StorageError> {
-        let created = sqlx::query(CREATE)
-            .bind(invite.id.0)
-            .bind(code.0.as_slice())
-            .bind(i64::from(invite.uses_left))
-            .bind(invite.recovers)
-            .bind(invite.expires.0)
-            .bind(invite.created.0)
-            .bind(i64::from(MAX_INVITES))
-            .execute(&self.database.write)
-            .await?;
-        Ok(created.rows_affected() == 1)
-    }
-
     #[tracing::instrument(name = "db.invites.list", level = "debug", skip_all)]
     async fn list(&self, today: Day) -> Result<Vec<Invite>, StorageError> {
         let rows: Vec<InviteRow> = sqlx::query_as(LIST)
@@ -45,12 +30,6 @@ impl InviteStore for SqliteInvites {
             .fetch_all(&self.database.read)
             .await?;
         Ok(rows.into_iter().map(InviteRow::into_invite).collect())
-    }
-
-    #[tracing::instrument(name = "db.invites.revoke", level = "debug", skip_all)]
-    async fn revoke(&self, id: &InviteId) -> Result<bool, StorageError> {
-        let revoked = sqlx::query(REVOKE).bind(id.0).execute(&self.database.write).await?;
-        Ok(revoked.rows_affected() == 1)
     }
 
     #[tracing::instrument(name = "db.invites.verify", level = "debug", skip_all)]
@@ -134,17 +113,21 @@ const CREATE: &str = "INSERT INTO invites (id, code_hash, uses_left, recovers, e
 const LIST: &str = "SELECT id, uses_left, recovers, expires, created FROM invites WHERE expires >= $1 \
     ORDER BY created, id LIMIT $2";
 const REVOKE: &str = "DELETE FROM invites WHERE id = $1";
-const COUNT_TRY: &str = "UPDATE verification_sessions SET attempts = attempts + 1 \
+const COUNT_TRY: &str = concat!(
+    "UPDATE verification_sessions SET attempts = attempts + 1 \
     WHERE key = $1 AND expires > $2 AND NOT verified AND attempts < $3 \
-    RETURNING key, number_hash, sealed_number, verified, attempts, expires, \
-        code_hash IS NOT NULL AS has_code, codes_sent, next_code, worked, new_only";
-// Whoever comes while another uses it waits for the row, and then finds what is left.
+    RETURNING ",
+    session_columns!()
+);
+// There is one writer: whoever comes while another uses it comes after it, and finds what is left.
 const USE: &str = "UPDATE invites SET uses_left = uses_left - 1 WHERE code_hash = $1 AND expires >= $2 AND uses_left > 0 \
     RETURNING recovers";
 const DROP_USED_UP: &str = "DELETE FROM invites WHERE code_hash = $1 AND uses_left = 0";
-const VERIFY: &str = "UPDATE verification_sessions SET verified = TRUE, new_only = $2, code_hash = NULL WHERE key = $1 \
-    RETURNING key, number_hash, sealed_number, verified, attempts, expires, \
-        code_hash IS NOT NULL AS has_code, codes_sent, next_code, worked, new_only";
+const VERIFY: &str = concat!(
+    "UPDATE verification_sessions SET verified = TRUE, new_only = $2, code_hash = NULL WHERE key = $1 \
+    RETURNING ",
+    session_columns!()
+);
 const EXPIRE: &str = "DELETE FROM invites WHERE expires < $1";
 
 #[cfg(test)]

@@ -4,13 +4,16 @@
 //! statement costs about as much as ten rows, therefore each step of a batch is one statement for all its rows: numbers
 //! travel as JSON, bodies as one blob from which each row cuts its own.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
-use sqlx::SqliteConnection;
+use sqlx::{SqliteConnection, SqlitePool};
 
 use super::{Database, json_numbers, json_rows};
 use crate::domain::{
     Actor, Batch, Day, Enqueued, Head, Mailbox, MailboxId, PageLimit, Placed, QueueLimits, Rekey, Seq, Stored,
 };
+use crate::storage::gather::Gather;
 use crate::storage::ledger::{Counter, Ledger, NewRow, touched};
 use crate::storage::rows::{MailboxRow, StoredRow};
 use crate::storage::{EnvelopeQueue, StorageError};
@@ -19,11 +22,21 @@ use crate::storage::{EnvelopeQueue, StorageError};
 pub(super) struct SqliteQueue {
     database: Database,
     limits: QueueLimits,
+    found: Gather<MailboxId, Mailbox>,
 }
 
 impl SqliteQueue {
     pub(super) fn new(database: Database, limits: QueueLimits) -> Self {
-        Self { database, limits }
+        let pool = database.read.clone();
+        let found = Gather::new(move |ids: Vec<MailboxId>| {
+            let pool = pool.clone();
+            Box::pin(async move { mailboxes(&pool, &ids).await })
+        });
+        Self {
+            database,
+            limits,
+            found,
+        }
     }
 
     async fn load(&self, db: &mut SqliteConnection, mailboxes: Vec<i64>) -> Result<Ledger, StorageError> {
@@ -40,6 +53,37 @@ impl SqliteQueue {
         };
         Ok(Ledger::new(self.limits, counters.into_iter().map(counter)))
     }
+
+    /// Waits for whoever reads an older state, while writers wait for it: a backup that is being made is not waited for.
+    async fn empty_the_log(&self) -> Result<(), StorageError> {
+        let mut db = self.database.write.acquire().await?;
+        sqlx::query(WAIT_BRIEFLY).execute(&mut *db).await?;
+        let emptied = sqlx::query(EMPTY_THE_LOG).execute(&mut *db).await;
+        // Whatever came of it: this is the connection that writes, and what it writes next waits as long as ever.
+        if let Err(error) = sqlx::query(WAIT_AS_EVER).execute(&mut *db).await {
+            db.close().await?;
+            return Err(error.into());
+        }
+        emptied?;
+        Ok(())
+    }
+}
+
+async fn mailboxes(pool: &SqlitePool, ids: &[MailboxId]) -> Result<Vec<Option<Mailbox>>, StorageError> {
+    let rows: Vec<MailboxRow> = match ids {
+        [id] => sqlx::query_as(MAILBOX).bind(id.0).fetch_all(pool).await?,
+        _ => {
+            sqlx::query_as(SEVERAL_MAILBOXES)
+                .bind(json_numbers(ids.iter().map(|id| id.0)))
+                .fetch_all(pool)
+                .await?
+        }
+    };
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in rows {
+        found.insert(MailboxId(row.id), row.into_mailbox()?);
+    }
+    Ok(ids.iter().map(|id| found.remove(id)).collect())
 }
 
 #[async_trait]
@@ -73,11 +117,7 @@ impl EnvelopeQueue for SqliteQueue {
 
     #[tracing::instrument(name = "db.queue.mailbox", level = "debug", skip_all)]
     async fn mailbox(&self, id: MailboxId) -> Result<Option<Mailbox>, StorageError> {
-        let found: Option<MailboxRow> = sqlx::query_as(MAILBOX)
-            .bind(id.0)
-            .fetch_optional(&self.database.read)
-            .await?;
-        found.map(MailboxRow::into_mailbox).transpose()
+        self.found.read(id).await
     }
 
     #[tracing::instrument(name = "db.queue.rekey", level = "debug", skip_all)]
@@ -153,7 +193,7 @@ impl EnvelopeQueue for SqliteQueue {
         if due.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
             // The log still holds what has been acknowledged since the last checkpoint. Emptying it here, where a
             // server comes by regularly, bounds how long that stays on the disk.
-            sqlx::query(EMPTY_THE_LOG).execute(&self.database.write).await?;
+            self.empty_the_log().await?;
         }
         Ok(due.len().try_into().unwrap_or(u64::MAX))
     }
@@ -281,7 +321,9 @@ const PENDING: &str = "WITH \
             row_number() OVER (ORDER BY seq) AS number FROM page) \
     SELECT e.seq, e.bucket, e.sealed FROM sized CROSS JOIN envelopes AS e ON e.rowid = sized.place \
     WHERE sized.total <= $4 OR sized.number = 1 ORDER BY e.seq";
-const MAILBOX: &str = "SELECT last_seq, queue_key, interim_key FROM mailboxes WHERE id = $1";
+const MAILBOX: &str = "SELECT id, last_seq, queue_key, interim_key FROM mailboxes WHERE id = $1";
+const SEVERAL_MAILBOXES: &str =
+    "SELECT id, last_seq, queue_key, interim_key FROM mailboxes WHERE id IN (SELECT value FROM json_each($1))";
 const REPLACE_KEY: &str = "UPDATE mailboxes SET queue_key = $3, interim_key = NULL WHERE id = $1 AND queue_key = $2";
 const RESEAL: &str = "UPDATE envelopes SET sealed = substr($3, place.value ->> 1, place.value ->> 2) \
     FROM json_each($2) AS place WHERE mailbox = $1 AND seq = place.value ->> 0";
@@ -290,10 +332,39 @@ const REPLACE_CREDENTIAL: &str = "UPDATE devices \
     SET credential_salt = $2, credential_hash = $3, sealed_number = $4 WHERE mailbox = $1";
 const HEADS: &str = "SELECT id, last_seq FROM mailboxes WHERE id IN (SELECT value FROM json_each($1))";
 const DUE: &str = "SELECT mailbox, seq FROM envelopes WHERE expires <= $1 ORDER BY expires LIMIT $2";
-// It waits for whoever reads an older state, and writers wait for it: a backup that is being made is not waited for.
-const EMPTY_THE_LOG: &str = "PRAGMA busy_timeout = 250; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA busy_timeout = 5000";
+const EMPTY_THE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+const WAIT_BRIEFLY: &str = "PRAGMA busy_timeout = 250";
+// As BUSY_TIMEOUT has it.
+const WAIT_AS_EVER: &str = "PRAGMA busy_timeout = 5000";
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::storage::migrate::{self, Location};
+    use crate::storage::testing::{ROOMY, empty_sqlite, upgrade};
+
+    #[tokio::test]
+    async fn writers_wait_as_long_as_ever_after_the_log_could_not_be_emptied() {
+        let directory = empty_sqlite(ROOMY);
+        let Location::Sqlite(path) = directory.location() else {
+            panic!("it is SQLite")
+        };
+        migrate::up(directory.location(), &upgrade()).await.unwrap();
+        let database = Database::open(path).await.unwrap();
+        let queue = SqliteQueue::new(database.clone(), ROOMY);
+        let mut emptied = Vec::new();
+        // Within a transaction SQLite refuses it.
+        for around in ["BEGIN IMMEDIATE", "ROLLBACK"] {
+            sqlx::query(around).execute(&database.write).await.unwrap();
+            emptied.push(queue.empty_the_log().await.is_ok());
+            let waits: i64 = sqlx::query_scalar("PRAGMA busy_timeout")
+                .fetch_one(&database.write)
+                .await
+                .unwrap();
+            assert_eq!(u128::try_from(waits).unwrap(), super::super::BUSY_TIMEOUT.as_millis());
+        }
+        assert_eq!(emptied, [false, true]);
+    }
+
     crate::storage::conformance::envelope_queue_suite!(crate::storage::testing::sqlite);
 }
