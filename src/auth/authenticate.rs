@@ -148,27 +148,39 @@ impl Authenticator {
 
     /// Whether a device that proved itself earlier is still the one that its address names, and its session stands.
     pub async fn still_valid(&self, who: &Authenticated) -> Result<bool, StorageError> {
+        Ok(self.standing(who).await?.is_some())
+    }
+
+    /// The account of a device that is [still valid](Self::still_valid).
+    pub async fn standing(&self, who: &Authenticated) -> Result<Option<Arc<Account>>, StorageError> {
         let account = self.accounts.find(&ServiceId::Aci(who.address.aci)).await?;
-        let mut valid = account.is_some_and(|account| is_still(&account, who));
-        if let Some(session) = who.session
-            && valid
-        {
-            valid = self.tokens.sessions.mailbox(session).await? == Some(who.mailbox);
-        }
-        if valid { Ok(true) } else { self.confirm(who).await }
+        let Some(account) = account.filter(|account| is_still(account, who)) else {
+            return self.confirmed(who).await;
+        };
+        let stands = match who.session {
+            // That it is over is never only remembered, so this is asked once.
+            Some(session) => self.tokens.sessions.mailbox(session).await? == Some(who.mailbox),
+            None => true,
+        };
+        Ok(stands.then_some(account))
     }
 
     /// As [`Self::still_valid`], from storage. To be asked before a change, when the request's body has arrived: a slow
     /// body must not let a device act that has been replaced meanwhile.
     pub async fn confirm(&self, who: &Authenticated) -> Result<bool, StorageError> {
+        Ok(self.confirmed(who).await?.is_some())
+    }
+
+    async fn confirmed(&self, who: &Authenticated) -> Result<Option<Arc<Account>>, StorageError> {
         let account = self.accounts.find_fresh(&ServiceId::Aci(who.address.aci)).await?;
-        if !account.is_some_and(|account| is_still(&account, who)) {
-            return Ok(false);
-        }
-        match who.session {
-            Some(session) => Ok(self.tokens.sessions.mailbox_fresh(session).await? == Some(who.mailbox)),
-            None => Ok(true),
-        }
+        let Some(account) = account.filter(|account| is_still(account, who)) else {
+            return Ok(None);
+        };
+        let stands = match who.session {
+            Some(session) => self.tokens.sessions.mailbox_fresh(session).await? == Some(who.mailbox),
+            None => true,
+        };
+        Ok(stands.then_some(account))
     }
 
     /// Drops what has not been used for long. To be called every few seconds: by itself the cache drops it late.

@@ -90,9 +90,9 @@ impl ServerSecrets {
     }
 
     /// Opens what [`Self::seal_access_key`] made for the same account.
-    pub fn open_access_key(&self, aci: Aci, sealed: &Sealed) -> Option<AccessKey> {
+    pub fn open_access_key(&self, aci: Aci, sealed: &Sealed) -> Option<Zeroizing<AccessKey>> {
         let key = self.access_keys.open(aci.as_bytes(), &sealed.0)?;
-        Some(AccessKey(key.as_slice().try_into().ok()?))
+        Some(Zeroizing::new(AccessKey(key.as_slice().try_into().ok()?)))
     }
 
     /// What an account's list has of an id that it has blocked: a hash under a key of that account, so that no two lists
@@ -143,7 +143,8 @@ impl ServerSecrets {
     }
 }
 
-fn keyed_hash(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+/// HMAC-SHA-256.
+pub(super) fn keyed_hash(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(message);
     mac.finalize().into_bytes().into()
@@ -230,7 +231,7 @@ mod tests {
         let secrets = ServerSecrets::from_pepper(&[1; 32]);
         let (alice, bob) = (random_aci(), random_aci());
         let sealed = secrets.seal_access_key(alice, &AccessKey([7; 16]));
-        assert!(secrets.open_access_key(alice, &sealed) == Some(AccessKey([7; 16])));
+        assert!(secrets.open_access_key(alice, &sealed) == Some(Zeroizing::new(AccessKey([7; 16]))));
         assert!(secrets.open_access_key(bob, &sealed).is_none());
     }
 

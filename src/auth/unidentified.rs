@@ -32,7 +32,7 @@ pub fn allows_unidentified_all<'a>(
         let Some(key) = sealed.and_then(|sealed| secrets.open_access_key(account.aci, sealed)) else {
             return false;
         };
-        for (sum, byte) in combined.iter_mut().zip(key.0) {
+        for (sum, byte) in combined.iter_mut().zip(&key.0) {
             *sum ^= byte;
         }
     }
@@ -45,17 +45,14 @@ pub fn allows_unidentified_all<'a>(
 pub fn is_access_key(secrets: &ServerSecrets, account: &Account, shown: &AccessKey) -> bool {
     let sealed = account.access.sealed_key.as_ref();
     let key = sealed.and_then(|sealed| secrets.open_access_key(account.aci, sealed));
-    key.is_some_and(|key| {
-        let key = Zeroizing::new(key.0);
-        bool::from(key.as_slice().ct_eq(&shown.0))
-    })
+    key.is_some_and(|key| bool::from(key.0.as_slice().ct_eq(&shown.0)))
 }
 
 /// By which those who have the account's access key see that it is still the right one; `None` if it has none. Tells
 /// nothing to others: the key is derived from the profile key, and has as many bits as it has.
 pub fn access_key_checksum(secrets: &ServerSecrets, account: &Account) -> Option<[u8; 32]> {
     let sealed = account.access.sealed_key.as_ref()?;
-    let key = Zeroizing::new(secrets.open_access_key(account.aci, sealed)?);
+    let key = secrets.open_access_key(account.aci, sealed)?;
     let mut mac = Hmac::<Sha256>::new_from_slice(&key.0).expect("HMAC takes keys of any length");
     mac.update(&[0; 32]);
     Some(mac.finalize().into_bytes().into())

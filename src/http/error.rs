@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::directory::KeysRefused;
+use crate::directory::{KeysRefused, KeysUnavailable};
 use crate::limits::Refused;
 use crate::relay::writer::QueueUnavailable;
 use crate::storage::StorageError;
@@ -152,6 +152,16 @@ impl From<Refused> for ApiError {
 impl From<QueueUnavailable> for ApiError {
     fn from(_: QueueUnavailable) -> Self {
         // The writer has logged why.
+        Self {
+            cause: None,
+            ..Self::unavailable("")
+        }
+    }
+}
+
+impl From<KeysUnavailable> for ApiError {
+    fn from(_: KeysUnavailable) -> Self {
+        // Whoever took them has logged why.
         Self {
             cause: None,
             ..Self::unavailable("")

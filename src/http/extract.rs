@@ -1,21 +1,24 @@
 //! Requests to types: who is calling, what they sent.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use base64::Engine;
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
 use crate::auth::{Authenticated, BasicCredentials, BasicUser, Credentials, Proven};
-use crate::domain::{AccessKey, DeviceId, ServiceId};
+use crate::domain::{AccessKey, Account, DeviceId, ServiceId};
 use crate::encoding::BASE64;
 use crate::relay::drain::QueueOpener;
 
 use super::error::ApiError;
+use super::network::Network;
 use super::rate;
 use super::seen;
 use super::state::AppState;
@@ -30,12 +33,22 @@ pub(super) struct OptionalCaller(pub(super) Option<Authenticated>);
 /// opened; no header of the request changes it.
 #[derive(Clone)]
 pub(super) struct Tunnelled {
+    /// The socket.
+    pub(super) socket: Arc<Opened>,
+    /// How long the request's body may be, in bytes.
+    pub(super) max_body: usize,
+}
+
+/// What all requests of one socket have from its upgrade.
+pub(super) struct Opened {
     /// The socket's device, if it has one.
     pub(super) principal: Option<Arc<Authenticated>>,
     /// What opens its queue.
     pub(super) opener: Option<QueueOpener>,
     /// Under which URL the socket was opened, if that is known.
     pub(super) origin: Option<Arc<str>>,
+    /// From which network, if that is known.
+    pub(super) network: Option<Network>,
 }
 
 impl FromRequestParts<AppState> for OptionalCaller {
@@ -51,6 +64,8 @@ impl FromRequestParts<AppState> for OptionalCaller {
 struct Asking {
     device: Authenticated,
     shown: Shown,
+    /// Its account, if this request came whole: nothing that was found out about the caller waited for its body.
+    account: Option<Arc<Account>>,
 }
 
 /// What it has shown.
@@ -64,15 +79,16 @@ enum Shown {
 /// The device that asks, if one does; counted as whom it is.
 async fn asking(parts: &Parts, state: &AppState) -> Result<Option<Asking>, ApiError> {
     if let Some(tunnelled) = parts.extensions.get::<Tunnelled>() {
-        let Some(principal) = tunnelled.principal.clone() else {
+        let Some(principal) = &tunnelled.socket.principal else {
             return Ok(None);
         };
         // The socket is closed when its device goes; a request may be quicker than that.
-        let valid = state.authenticator.still_valid(&principal).await?;
-        // Counted before: the layer around the routes knows whose socket it is.
-        return Ok(valid.then(|| Asking {
-            device: (*principal).clone(),
-            shown: Shown::AtTheUpgrade(tunnelled.opener.clone()),
+        let account = state.authenticator.standing(principal).await?;
+        // Counted before: what is around the routes knows whose socket it is.
+        return Ok(account.map(|account| Asking {
+            device: Authenticated::clone(principal),
+            shown: Shown::AtTheUpgrade(tunnelled.socket.opener.clone()),
+            account: Some(account),
         }));
     }
     let Some(header) = parts.headers.get(AUTHORIZATION) else {
@@ -102,7 +118,20 @@ async fn asking(parts: &Parts, state: &AppState) -> Result<Option<Asking>, ApiEr
     Ok(Some(Asking {
         device: proven.device.clone(),
         shown: Shown::Here(proven),
+        account: None,
     }))
+}
+
+/// As [`OptionalCaller`], with the caller's account if that was looked at when the whole request was here.
+pub(super) struct OptionalSender(pub(super) Option<(Authenticated, Option<Arc<Account>>)>);
+
+impl FromRequestParts<AppState> for OptionalSender {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let asking = asking(parts, state).await?;
+        Ok(Self(asking.map(|asking| (asking.device, asking.account))))
+    }
 }
 
 impl FromRequestParts<AppState> for Caller {
@@ -227,15 +256,21 @@ impl FromRequest<AppState> for RawBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        // What came through a socket is here as a whole.
+        if let Some(Tunnelled { max_body, .. }) = request.extensions().get() {
+            let max_body = *max_body;
+            let bytes = collect(request.into_body()).await.map_err(|_| BODY_INCOMPLETE)?;
+            return if bytes.len() <= max_body {
+                Ok(Self(bytes))
+            } else {
+                Err(BODY_TOO_LARGE)
+            };
+        }
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                ApiError::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "body_too_large",
-                    "the body is larger than this route takes",
-                )
+                BODY_TOO_LARGE
             } else {
-                ApiError::bad_request("body_incomplete", "the body did not arrive whole")
+                BODY_INCOMPLETE
             }
         })?;
         Ok(Self(bytes))
@@ -303,5 +338,37 @@ impl AnonymousAccess {
     }
 }
 
+impl FromRequestParts<AppState> for AnonymousAccess {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Infallible> {
+        Ok(Self::from_headers(&parts.headers))
+    }
+}
+
+/// The whole body. One in a single piece is not copied.
+pub(super) async fn collect(mut body: Body) -> Result<Bytes, axum::Error> {
+    let mut whole = Bytes::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(piece) = frame?.into_data() {
+            whole = if whole.is_empty() {
+                piece
+            } else {
+                [whole, piece].concat().into()
+            };
+        }
+        if body.is_end_stream() {
+            break;
+        }
+    }
+    Ok(whole)
+}
+
+const BODY_INCOMPLETE: ApiError = ApiError::bad_request("body_incomplete", "the body did not arrive whole");
+const BODY_TOO_LARGE: ApiError = ApiError::new(
+    StatusCode::PAYLOAD_TOO_LARGE,
+    "body_too_large",
+    "the body is larger than this route takes",
+);
 const ACCESS_KEY: &str = "unidentified-access-key";
 const GROUP_TOKEN: &str = "group-send-token";

@@ -1,5 +1,7 @@
 //! `GET /v1/messages` and `DELETE /v1/messages/uuid/{guid}`: the queue without a WebSocket, for clients woken by push.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -8,12 +10,14 @@ use prost::Message;
 use uuid::Uuid;
 
 use crate::domain::{Acknowledgement, MailboxId, PageLimit, Queued, Seq};
+use crate::relay::bell::Bell;
 use crate::relay::drain::Page;
+use crate::relay::offers::OfferId;
 
-use super::envelope::{guid, seq_of};
+use super::envelope::{guid, offer_of, seq_of};
 use super::error::ApiError;
 use super::extract::{Caller, PathParams, Reader};
-use super::state::AppState;
+use super::state::{AppState, Node};
 use super::wire::messages::{FetchOut, FetchedOut};
 
 /// The oldest queued envelopes. The same ones come again until they are deleted.
@@ -47,17 +51,27 @@ pub(super) async fn delete(
     PathParams(guid): PathParams<String>,
 ) -> Result<StatusCode, ApiError> {
     let guid = Uuid::try_parse(&guid).map_err(|_| ApiError::unprocessable("guid", "a guid is a UUID"))?;
-    if let Some(seq) = seq_of(caller.mailbox, guid) {
-        let acknowledgement = Acknowledgement {
-            mailbox: caller.mailbox,
-            seq,
-        };
-        node.relay
-            .writer
-            .acknowledge_durably(caller.address.aci, vec![acknowledgement])
-            .await?;
-    }
+    let mailbox = caller.mailbox;
+    let seq = match seq_of(mailbox, guid) {
+        Some(seq) => Some(seq),
+        None => match offer(&node, mailbox, guid) {
+            Some((bell, id)) => bell.acknowledged(id),
+            None => return Ok(StatusCode::NO_CONTENT),
+        },
+    };
+    // Also without a number: it may be on its way into storage, and is deleted as soon as it has got there.
+    let acknowledgements = seq.map(|seq| Acknowledgement { mailbox, seq }).into_iter().collect();
+    node.relay
+        .writer
+        .acknowledge_durably(caller.address.aci, acknowledgements)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What the device's connection to this node was offered under that guid.
+fn offer(node: &Node, mailbox: MailboxId, guid: Uuid) -> Option<(Arc<Bell>, OfferId)> {
+    let (connection, bell) = node.relay.presence.connection(mailbox)?;
+    Some((bell, offer_of(connection, guid)?))
 }
 
 fn fetched(mailbox: MailboxId, queued: Queued) -> Option<FetchedOut> {

@@ -1,10 +1,12 @@
 //! `PUT /v1/messages/{destination}`: a send to the devices of one account.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
-use axum::http::{Extensions, HeaderMap, StatusCode};
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{Extensions, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -17,9 +19,9 @@ use crate::relay::{DeviceMismatch, NamedDevice, Origin, OutgoingCopy, SendOutcom
 use super::blocks::has_blocked;
 use super::envelope::EnvelopeHead;
 use super::error::ApiError;
-use super::extract::{AnonymousAccess, OptionalCaller, PathParams, QueryParams, RawBody, service_id};
-use super::network;
-use super::reach::{TWO_AUTHORIZATIONS, reach};
+use super::extract::{AnonymousAccess, OptionalSender, PathParams, QueryParams, RawBody, service_id};
+use super::network::{self, Network};
+use super::reach::{TWO_AUTHORIZATIONS, reach_showing};
 use super::state::{AppState, Node};
 use super::wire::messages::{MismatchedDevicesOut, SendBody, SendOut, StaleDevicesOut, parse_send};
 
@@ -35,9 +37,9 @@ pub(super) async fn send(
     State(node): State<AppState>,
     PathParams(destination): PathParams<String>,
     QueryParams(query): QueryParams<SendQuery>,
-    OptionalCaller(caller): OptionalCaller,
-    headers: HeaderMap,
-    extensions: Extensions,
+    OptionalSender(caller): OptionalSender,
+    shown: AnonymousAccess,
+    FromNetwork(network): FromNetwork,
     RawBody(raw): RawBody,
 ) -> Result<Response, ApiError> {
     let story = query.story.is_some_and(|story| story.eq_ignore_ascii_case("true"));
@@ -45,20 +47,50 @@ pub(super) async fn send(
     let body = parse_send(&raw)?;
     // The answer may wait; what it is an answer to must not.
     drop(raw);
+    let (device, mut account) = caller.unzip();
+    if let Some(caller) = device.as_ref().filter(|_| !story)
+        // Looked at a moment ago, if the body did not have to be waited for.
+        && !matches!(account, Some(Some(_)))
+    {
+        let standing = node.authenticator.standing(caller).await?;
+        account = Some(Some(standing.ok_or(ApiError::unauthorized())?));
+    }
     let sending = Sending {
-        sender: sender(caller.as_ref(), &extensions),
-        device: caller.clone(),
-        named: caller.filter(|_| !story),
+        sender: match &device {
+            Some(device) => Sender::account(device.address.aci),
+            None => stranger(network.as_ref()),
+        },
+        device,
+        account: account.flatten(),
         story,
     };
-    if let Some(caller) = &sending.named
-        && !node.authenticator.still_valid(caller).await?
-    {
-        return Err(ApiError::unauthorized());
-    }
     node.pace
-        .answer(deliver(&node, destination, sending, headers, body))
+        .answer(deliver(&node, destination, sending, shown, body))
         .await
+}
+
+/// Who counts as the sender: an account, or else a network.
+pub(super) fn sender(caller: Option<&Authenticated>, extensions: &Extensions) -> Sender {
+    match caller {
+        Some(caller) => Sender::account(caller.address.aci),
+        None => stranger(network::of_request(extensions).as_ref()),
+    }
+}
+
+/// Whoever sends without an account.
+pub(super) fn stranger(network: Option<&Network>) -> Sender {
+    Sender::stranger(network.map_or(&[], Network::as_bytes))
+}
+
+/// From which network a request comes.
+pub(super) struct FromNetwork(pub(super) Option<Network>);
+
+impl FromRequestParts<AppState> for FromNetwork {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Infallible> {
+        Ok(Self(network::of_request(&parts.extensions)))
+    }
 }
 
 /// Who sends.
@@ -67,16 +99,15 @@ struct Sending {
     sender: Sender,
     /// The device, if it has shown who it is.
     device: Option<Authenticated>,
-    /// The device that the envelope names: in a story none is named.
-    named: Option<Authenticated>,
+    /// Its account, as it was when its request was here as a whole. Known of every sender that is named.
+    account: Option<Arc<Account>>,
     story: bool,
 }
 
-/// Who counts as the sender: an account, or else a network.
-pub(super) fn sender(caller: Option<&Authenticated>, extensions: &Extensions) -> Sender {
-    match caller {
-        Some(caller) => Sender::account(caller.address.aci),
-        None => Sender::stranger(network::name_of(extensions)),
+impl Sending {
+    /// The device that the envelope names: in a story none is named.
+    fn named(&self) -> Option<&Authenticated> {
+        self.device.as_ref().filter(|_| !self.story)
     }
 }
 
@@ -85,15 +116,13 @@ async fn deliver(
     node: &Node,
     destination: ServiceId,
     sending: Sending,
-    headers: HeaderMap,
+    shown: AnonymousAccess,
     body: SendBody,
 ) -> Result<Response, ApiError> {
     let Sending {
-        sender,
-        device,
-        named: caller,
-        story,
-    } = sending;
+        sender, device, story, ..
+    } = &sending;
+    let (sender, story, caller) = (*sender, *story, sending.named());
     if !is_own(device.as_ref(), &destination) {
         // Before anybody looks whether there is such an account, so that it tells nothing of that.
         let limit = if body.online {
@@ -104,7 +133,7 @@ async fn deliver(
         let target = destination.to_fixed_width();
         node.limits.check_here(limit, &[sender.as_bytes(), &target])?;
     }
-    let Some(account) = recipient(node, &destination, story, caller.as_ref(), &headers).await? else {
+    let Some(account) = recipient(node, &destination, story, caller, shown).await? else {
         // As the wire has it: a story needs no proof, and to nobody it is sent successfully.
         return Ok(Json(SendOut { needs_sync: false }).into_response());
     };
@@ -114,24 +143,21 @@ async fn deliver(
             "an anonymous send carries messages of type 6",
         ));
     }
-    let own = caller.as_ref().filter(|caller| caller.address.aci == account.aci);
+    let own = caller.filter(|caller| caller.address.aci == account.aci);
     if own.is_some() && destination.is_pni() {
         return Err(ApiError::forbidden("own_pni", "a message to oneself goes to the ACI"));
     }
-    let needs_sync = match &caller {
-        Some(caller) if own.is_none() => has_other_devices(node, caller).await?,
-        _ => false,
-    };
+    let needs_sync = caller.is_some() && own.is_none() && has_other_devices(sending.account.as_deref());
     let origin = Origin {
         own_device: own.map(|caller| caller.address.device_id),
         sender,
-        unwanted: match &device {
+        unwanted: match device {
             Some(device) => has_blocked(node, &account, device).await?,
             None => false,
         },
     };
     let online = body.online;
-    let copies = copies(node, &destination, story, caller.as_ref(), body);
+    let copies = copies(node, &destination, story, caller, body);
     match node
         .relay
         .send(account, IdentityKind::from(&destination), copies, origin, online)
@@ -161,20 +187,19 @@ async fn recipient(
     destination: &ServiceId,
     story: bool,
     caller: Option<&Authenticated>,
-    headers: &HeaderMap,
+    shown: AnonymousAccess,
 ) -> Result<Option<Arc<Account>>, ApiError> {
     if story {
-        if AnonymousAccess::from_headers(headers).group_token {
+        if shown.group_token {
             return Err(TWO_AUTHORIZATIONS);
         }
         return Ok(node.relay.accounts.find(destination).await?);
     }
-    reach(node, destination, caller, headers).await.map(Some)
+    reach_showing(node, destination, caller, shown).await.map(Some)
 }
 
-async fn has_other_devices(node: &Node, caller: &Authenticated) -> Result<bool, ApiError> {
-    let account = node.relay.accounts.find(&ServiceId::Aci(caller.address.aci)).await?;
-    Ok(account.is_some_and(|account| account.devices.len() > 1))
+fn has_other_devices(account: Option<&Account>) -> bool {
+    account.is_some_and(|account| account.devices.len() > 1)
 }
 
 fn copies(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{Extensions, HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use keys_schema::multi_recipient::{MultiRecipientMessage, Recipient, Undeliverable};
 use schemars::JsonSchema;
@@ -23,9 +23,10 @@ use crate::relay::{Addressee, DeviceMismatch, FanOutOutcome, NamedDevice, Sender
 use super::envelope::EnvelopeHead;
 use super::error::ApiError;
 use super::extract::{AnonymousAccess, QueryParams, RawBody};
-use super::messages::{CONTENT_TOO_LARGE, sender};
+use super::messages::{CONTENT_TOO_LARGE, FromNetwork, stranger};
 use super::reach::TWO_AUTHORIZATIONS;
 use super::state::{AppState, Node};
+use super::wire::content::Content;
 use super::wire::forms::Millis;
 use super::wire::messages::{
     MessageKind, MismatchedDevicesOut, MultiRecipientOut, NOT_CIPHERTEXT, RecipientMismatchOut, StaleDevicesOut,
@@ -47,7 +48,7 @@ pub(super) async fn send(
     State(node): State<AppState>,
     QueryParams(query): QueryParams<FanOutQuery>,
     headers: HeaderMap,
-    extensions: Extensions,
+    FromNetwork(network): FromNetwork,
     RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
     if headers
@@ -70,7 +71,7 @@ pub(super) async fn send(
             &node,
             query,
             timestamp,
-            sender(None, &extensions),
+            stranger(network.as_ref()),
             headers,
             message,
         ))
@@ -112,7 +113,8 @@ async fn deliver(
     };
     let envelope = |index: usize| {
         let recipient: &Recipient = known[index];
-        head(recipient.service_id).with_content(MessageKind::UnidentifiedSender, message.content_for(recipient))
+        let content = Content::of(&[&recipient.content_head(), message.shared()]);
+        head(recipient.service_id).with_content(MessageKind::UnidentifiedSender, content)
     };
     let outcome = node.relay.fan_out(addressees, envelope, sender, online).await?;
     match outcome {

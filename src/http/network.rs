@@ -10,6 +10,8 @@ use std::net::IpAddr;
 use axum::http::Extensions;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::extract::Tunnelled;
+
 /// A kind of address, and the beginning of one.
 #[derive(Clone, PartialEq, Eq, Hash, Zeroize, ZeroizeOnDrop)]
 pub struct Network([u8; 9]);
@@ -47,12 +49,19 @@ impl fmt::Debug for Network {
 /// The network that a request comes from, whether it came by itself or through a WebSocket; `None` if no listener let it
 /// in.
 pub fn of_request(extensions: &Extensions) -> Option<Network> {
-    extensions.get::<Network>().cloned()
+    found(extensions).cloned()
 }
 
 /// What names that network for limits. Whatever comes from nowhere shares one name.
 pub(super) fn name_of(extensions: &Extensions) -> &[u8] {
-    extensions.get().map_or(&[], Network::as_bytes)
+    found(extensions).map_or(&[], Network::as_bytes)
+}
+
+fn found(extensions: &Extensions) -> Option<&Network> {
+    match extensions.get::<Tunnelled>() {
+        Some(tunnelled) => tunnelled.socket.network.as_ref(),
+        None => extensions.get(),
+    }
 }
 
 #[cfg(test)]

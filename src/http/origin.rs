@@ -25,7 +25,7 @@ impl FromRequestParts<AppState> for Origin {
 
     async fn from_request_parts(parts: &mut Parts, node: &AppState) -> Result<Self, ApiError> {
         let found = match parts.extensions.get::<Tunnelled>() {
-            Some(tunnelled) => tunnelled.origin.clone(),
+            Some(tunnelled) => tunnelled.socket.origin.clone(),
             None => of(node, &parts.uri, &parts.headers, &parts.extensions),
         };
         found.map(Self).ok_or(NO_HOST)

@@ -3,23 +3,11 @@
 //! Queries are written down where headers are not: by proxies, in histories of browsers, in logs of others. Whoever puts a
 //! secret there is told so at once, whatever the route, so that no client gets used to it.
 
-use axum::extract::Request;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-
 use super::error::ApiError;
-
-/// The layer around all routes.
-pub(super) async fn refuse(request: Request, next: Next) -> Response {
-    match request.uri().query() {
-        Some(query) if has_secret(query) => SECRET.into_response(),
-        _ => next.run(request).await,
-    }
-}
 
 /// Whether a parameter is called as a secret is, or its value looks like a token. Of names the letters count, whatever
 /// their case, and how they are escaped.
-fn has_secret(query: &str) -> bool {
+pub(super) fn has_secret(query: &str) -> bool {
     query.split(['&', ';']).any(|parameter| {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let name: String = unescaped(name)
@@ -69,7 +57,8 @@ const NAMES: [&str; 12] = [
     "refreshtoken",
     "token",
 ];
-const SECRET: ApiError = ApiError::bad_request(
+/// The answer to it, on every route.
+pub(super) const SECRET: ApiError = ApiError::bad_request(
     "secret_in_query",
     "tokens and passwords are shown in the header Authorization, never in a URL",
 );

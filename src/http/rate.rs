@@ -4,14 +4,12 @@
 //! routes for devices a request with credentials is counted once they were looked at ([`proven`], [`refused`]), any other
 //! request here. Limits that need to know more than who asks are the handlers' own.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::Request;
+use axum::http::Extensions;
 use axum::http::header::AUTHORIZATION;
-use axum::http::{Extensions, Method};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::domain::ProtocolAddress;
@@ -20,14 +18,16 @@ use crate::limits::{By, Limit, Refused};
 use super::error::ApiError;
 use super::extract::Tunnelled;
 use super::network::{self, Network};
-use super::routes::{Access, ROUTES, Route};
-use super::state::{AppState, Node};
+use super::routes::{Access, Route, Service};
+use super::state::Node;
 
-/// The layer around all routes.
-pub(super) async fn limit(State(node): State<AppState>, mut request: Request, next: Next) -> Response {
-    let Some(route) = route_of(&request) else {
-        return next.run(request).await;
-    };
+/// The answer to a request of this route: what `run` makes of it, or a refusal.
+pub(super) async fn limit<F: Future<Output = Response>>(
+    node: &Node,
+    route: &'static Route,
+    mut request: Request,
+    run: impl FnOnce(Request) -> F,
+) -> Response {
     if looks_at_credentials(&request, route) {
         let limited = Limited {
             route,
@@ -35,7 +35,7 @@ pub(super) async fn limit(State(node): State<AppState>, mut request: Request, ne
         };
         let network = network::of_request(request.extensions());
         request.extensions_mut().insert(limited.clone());
-        let answer = next.run(request).await;
+        let answer = run(request).await;
         // A path or a query that cannot be read is refused before anybody looks at credentials.
         if limited.counted.load(Ordering::Relaxed) {
             return answer;
@@ -46,8 +46,8 @@ pub(super) async fn limit(State(node): State<AppState>, mut request: Request, ne
             Err(refused) => ApiError::from(refused).into_response(),
         };
     }
-    match before(&node, route, request.extensions()).await {
-        Ok(()) => next.run(request).await,
+    match before(node, route, request.extensions()).await {
+        Ok(()) => run(request).await,
         Err(refused) => ApiError::from(refused).into_response(),
     }
 }
@@ -63,7 +63,7 @@ struct Limited {
 /// Counts a request that shows no credentials to anyone.
 async fn before(node: &Node, route: &Route, extensions: &Extensions) -> Result<(), Refused> {
     let tunnelled = extensions.get::<Tunnelled>();
-    if let Some(principal) = tunnelled.and_then(|tunnelled| tunnelled.principal.as_ref()) {
+    if let Some(principal) = tunnelled.and_then(|tunnelled| tunnelled.socket.principal.as_ref()) {
         of_device(node, route.devices, principal.address).await?;
         // What takes no notice of who asks is no cheaper for having an account.
         if route.strangers == Limit::Requests || asks_who_calls(route.access) {
@@ -129,46 +129,13 @@ pub(super) async fn of_network(node: &Node, limit: Limit, extensions: &Extension
     node.limits.check(limit, &[name]).await
 }
 
-/// The route that a request will find. What finds none is counted as the cheapest that there is; the sockets and the checks
-/// of a load balancer are none of these.
-fn route_of(request: &Request) -> Option<&'static Route> {
-    let Some(path) = request.extensions().get::<MatchedPath>() else {
-        return Some(&NO_ROUTE);
-    };
-    let path = path.as_str();
-    if path.starts_with("/health/") || path.starts_with("/v1/websocket") || path == "/v1/keepalive/provisioning" {
-        return None;
-    }
-    let method = match *request.method() {
-        // Answered as GET without the body, unless there is a route of its own.
-        Method::HEAD if !BY_PATH.contains_key(&("HEAD", path)) => "GET",
-        ref method => method.as_str(),
-    };
-    Some(BY_PATH.get(&(method, path)).copied().unwrap_or(&NO_ROUTE))
-}
-
-static BY_PATH: LazyLock<HashMap<(&'static str, &'static str), &'static Route>> = LazyLock::new(|| {
-    let upper = |route: &Route| -> &'static str {
-        match route.method {
-            "get" => "GET",
-            "put" => "PUT",
-            "post" => "POST",
-            "patch" => "PATCH",
-            "delete" => "DELETE",
-            "head" => "HEAD",
-            _ => "OPTIONS",
-        }
-    };
-    ROUTES.iter().map(|route| ((upper(route), route.path), route)).collect()
-});
-
-/// Stands for all that is not there.
-static NO_ROUTE: Route = Route {
+/// Stands for all that is not there: it is counted as the cheapest that there is.
+pub(super) static NO_ROUTE: Route = Route {
     method: "get",
     path: "",
     access: Access::Anyone,
     max_body: 0,
-    service: super::routes::Service::Usual,
+    service: Service::Usual,
     strangers: Limit::Requests,
     devices: Limit::DeviceRequests,
 };
@@ -176,6 +143,7 @@ static NO_ROUTE: Route = Route {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::routes::ROUTES;
 
     #[test]
     fn every_route_counts_strangers_by_network_and_devices_by_device_or_account() {
@@ -187,6 +155,5 @@ mod tests {
                 "{at:?}"
             );
         }
-        assert_eq!(BY_PATH.len(), ROUTES.len(), "each is found");
     }
 }

@@ -35,7 +35,16 @@ pub(super) async fn reach(
     caller: Option<&Authenticated>,
     headers: &HeaderMap,
 ) -> Result<Arc<Account>, ApiError> {
-    let shown = AnonymousAccess::from_headers(headers);
+    reach_showing(node, target, caller, AnonymousAccess::from_headers(headers)).await
+}
+
+/// As [`reach`], for a request that shows this.
+pub(super) async fn reach_showing(
+    node: &Node,
+    target: &ServiceId,
+    caller: Option<&Authenticated>,
+    shown: AnonymousAccess,
+) -> Result<Arc<Account>, ApiError> {
     if shown.group_token && (caller.is_some() || shown.has_key) {
         return Err(TWO_AUTHORIZATIONS);
     }

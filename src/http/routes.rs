@@ -3,29 +3,27 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, head, options, patch, post, put};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{delete, get, head, options, patch, post, put};
 use tower::Layer;
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::normalize_path::NormalizePathLayer;
-use tower_http::timeout::TimeoutLayer;
+use tower_http::normalize_path::{NormalizePath, NormalizePathLayer};
 
 use crate::limits::Limit;
-use crate::telemetry::metrics;
+use crate::telemetry::metrics::RouteCounters;
 
+use super::around::{Around, without_limits};
 use super::attachments::{self, download, put as put_upload, tus};
 use super::error::ApiError;
-use super::extract::{OptionalCaller, Tunnelled};
+use super::extract::OptionalCaller;
 use super::health::{self, Readiness};
 use super::state::AppState;
 use super::wire::calling::TimeOut;
 use super::{
     absent, account_data, accounts, blocks, calling, certificates, devices, export, keys, limits, mailbox, messages,
-    multi_recipient, openapi, password, profiles, provisioning, query_secrets, rate, registration, remote_config,
-    reports, socket, tokens, usernames, verification,
+    multi_recipient, openapi, password, profiles, provisioning, registration, remote_config, reports, socket, tokens,
+    usernames, verification,
 };
 
 /// Routes with their state.
@@ -106,11 +104,17 @@ macro_rules! routes {
         /// The handlers of the given kind of service.
         fn handlers(streams: bool) -> axum::Router<AppState> {
             let mut router = axum::Router::new();
-            $(if streams == (Service::$service == Service::Streams) {
-                router = router.route($path, bounded($method($handler), $max_body, Service::$service));
+            let mut rows = ROUTES.iter().zip(&COUNTERS);
+            $(if let Some((route, counters)) = rows.next()
+                && streams == (Service::$service == Service::Streams)
+            {
+                router = router.route($path, $method(Around::route(route, counters, $handler)));
             })*
             router
         }
+
+        /// In the order of [`ROUTES`].
+        static COUNTERS: [RouteCounters; ROUTES.len()] = [$(RouteCounters::new($path)),*];
     };
 }
 
@@ -220,50 +224,42 @@ routes! {
 
 /// All routes, ready to be served. Paths are taken with and without a trailing slash.
 pub fn router(node: AppState, readiness: Readiness) -> Router {
-    let routes = handlers(false).with_state(node.clone());
-    // The socket reaches the routes through the same layers as a plain request, and is itself no route inside.
-    let inside = slash_insensitive(with_layers(routes.clone(), &node));
+    // The socket reaches the same routes as a plain request, and is itself no route inside.
+    let inside = served(handlers(false), axum::Router::new(), &node);
     let upgrade = get(socket::upgrade)
         .connect(socket::upgrade)
         .with_state((node.clone(), inside));
     let provisioning = get(socket::provisioning::open)
         .connect(socket::provisioning::open)
         .with_state((node.clone(), inside_provisioning(&node)));
-    let plain = routes
+    let others = health::router(readiness)
         .route("/v1/websocket", upgrade)
-        .route("/v1/websocket/provisioning", provisioning)
-        .merge(handlers(true).with_state(node.clone()))
-        .merge(health::router(readiness));
-    slash_insensitive(with_layers(plain, &node))
+        .route("/v1/websocket/provisioning", provisioning);
+    let plain = served(handlers(false).merge(handlers(true)), others, &node);
+    axum::Router::new().fallback_service(slash_insensitive(plain))
 }
 
 /// What may be asked inside the socket of a device that is about to be linked.
 fn inside_provisioning(node: &AppState) -> Router {
     let keepalive = axum::Router::new().route("/v1/keepalive/provisioning", get(socket::provisioning::keepalive));
-    slash_insensitive(with_layers(keepalive, node))
+    served(axum::Router::new(), keepalive, node)
 }
 
-fn slash_insensitive(routes: Router) -> Router {
-    axum::Router::new().fallback_service(NormalizePathLayer::trim_trailing_slash().layer(routes))
+/// Has paths taken with and without a trailing slash.
+pub(super) fn slash_insensitive(routes: Router) -> NormalizePath<Router> {
+    NormalizePathLayer::trim_trailing_slash().layer(routes)
 }
 
-fn with_layers(routes: Router, node: &AppState) -> Router {
-    routes
-        .fallback(async || ApiError::not_found())
-        .method_not_allowed_fallback(async || {
-            ApiError::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "this path has no such method",
-            )
-        })
-        .layer(from_fn_with_state(node.clone(), rate::limit))
-        .layer(from_fn(query_secrets::refuse))
-        .layer(from_fn(count))
-        .layer(from_fn_with_state(node.clone(), stamp))
-        .layer(CatchPanicLayer::custom(|_| {
-            ApiError::unavailable("a handler panicked").into_response()
-        }))
+/// The handlers of the list with their state, and beside them what is not on it and has no limits.
+fn served(listed: axum::Router<AppState>, others: Router, node: &AppState) -> Router {
+    let others = others
+        .method_not_allowed_fallback(async || METHOD_NOT_ALLOWED)
+        .layer(from_fn_with_state(node.clone(), without_limits));
+    listed
+        .fallback(Around::nowhere(async || ApiError::not_found()))
+        .method_not_allowed_fallback(Around::nowhere(async || METHOD_NOT_ALLOWED))
+        .with_state(node.clone())
+        .merge(others)
 }
 
 /// A client asks whether its connection is alive. To a device the answer also says that everything it acknowledged
@@ -288,42 +284,11 @@ async fn time(State(node): State<AppState>) -> Json<TimeOut> {
     })
 }
 
-fn bounded(route: MethodRouter<AppState>, max_body: usize, service: Service) -> MethodRouter<AppState> {
-    let route = route.layer(DefaultBodyLimit::max(max_body));
-    match service {
-        Service::Usual => route.layer(TimeoutLayer::with_status_code(
-            StatusCode::REQUEST_TIMEOUT,
-            REQUEST_TIMEOUT,
-        )),
-        Service::Waits | Service::Streams => route,
-    }
-}
-
-async fn count(request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let transport = if request.extensions().get::<Tunnelled>().is_some() {
-        "websocket"
-    } else {
-        "http"
-    };
-    let response = next.run(request).await;
-    metrics::request(
-        route.as_ref().map_or("none", MatchedPath::as_str),
-        transport,
-        response.status().as_u16(),
-    );
-    response
-}
-
-async fn stamp(State(node): State<AppState>, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    response
-        .headers_mut()
-        .insert(TIMESTAMP, HeaderValue::from(node.clock.now().0));
-    response
-}
-
-const TIMESTAMP: HeaderName = HeaderName::from_static("x-signal-timestamp");
+const METHOD_NOT_ALLOWED: ApiError = ApiError::new(
+    StatusCode::METHOD_NOT_ALLOWED,
+    "method_not_allowed",
+    "this path has no such method",
+);
 /// The longest that an ordinary answer takes, the arrival of the body included.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const NO_BODY: usize = 1024;

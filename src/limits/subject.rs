@@ -23,15 +23,16 @@ pub(super) type Tag = [u8; 16];
 pub(super) struct Subjects {
     key: Zeroizing<[u8; 32]>,
     clock: Arc<dyn Clock>,
-    keys: RwLock<Keys>,
+    /// The same in each, so that requests do not meet at one lock.
+    keys: [RwLock<Keys>; LOCKS],
 }
 
-/// Of a day, and of the one before.
-#[derive(Clone)]
+/// Of a day, and of the one before. An HMAC that has taken in its key is copied for every name: half of the work of a short
+/// message is its key.
 struct Keys {
     day: Day,
-    today: Zeroizing<[u8; 32]>,
-    yesterday: Zeroizing<[u8; 32]>,
+    today: Hmac<Sha256>,
+    yesterday: Hmac<Sha256>,
 }
 
 /// The names under which a bucket is counted.
@@ -45,7 +46,8 @@ pub(super) struct Names {
 impl Subjects {
     pub(super) fn new(key: [u8; 32], clock: Arc<dyn Clock>) -> Self {
         let key = Zeroizing::new(key);
-        let keys = RwLock::new(Keys::of(&key, clock.now().day()));
+        let day = clock.now().day();
+        let keys = std::array::from_fn(|_| RwLock::new(Keys::of(&key, day)));
         Self { key, clock, keys }
     }
 
@@ -53,25 +55,27 @@ impl Subjects {
     /// budget for the day, and ends with it.
     pub(super) fn names(&self, limit: Limit, subject: &[&[u8]], refills_in: Duration) -> Names {
         let now = self.clock.now();
-        let keys = self.keys_of(now.day());
         let since_midnight = Duration::from_millis(u64::try_from(now.0 - now.day().midnight().0).unwrap_or(0));
         let goes_on = since_midnight < refills_in && refills_in < A_DAY;
-        Names {
+        self.with_keys(now.day(), subject, |keys| Names {
             today: tag(&keys.today, limit, subject),
             yesterday: goes_on.then(|| tag(&keys.yesterday, limit, subject)),
-        }
+        })
     }
 
-    fn keys_of(&self, day: Day) -> Keys {
+    fn with_keys<T>(&self, day: Day, subject: &[&[u8]], names: impl Fn(&Keys) -> T) -> T {
+        let last = subject.first().and_then(|part| part.last()).copied().unwrap_or(0);
+        let keys = &self.keys[usize::from(last) % LOCKS];
         {
-            let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+            let keys = keys.read().unwrap_or_else(PoisonError::into_inner);
             if keys.day == day {
-                return keys.clone();
+                return names(&keys);
             }
         }
-        let keys = Keys::of(&self.key, day);
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys.clone();
-        keys
+        let of_day = Keys::of(&self.key, day);
+        let named = names(&of_day);
+        *keys.write().unwrap_or_else(PoisonError::into_inner) = of_day;
+        named
     }
 }
 
@@ -85,8 +89,8 @@ impl Keys {
     }
 }
 
-fn tag(key: &[u8; 32], limit: Limit, subject: &[&[u8]]) -> Tag {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+fn tag(keyed: &Hmac<Sha256>, limit: Limit, subject: &[&[u8]]) -> Tag {
+    let mut mac = keyed.clone();
     mac.update(limit.name().as_bytes());
     for part in subject {
         // With its length, so that parts cannot be cut elsewhere.
@@ -98,10 +102,16 @@ fn tag(key: &[u8; 32], limit: Limit, subject: &[&[u8]]) -> Tag {
     tag
 }
 
-fn of_day(key: &[u8; 32], day: Day) -> Zeroizing<[u8; 32]> {
-    derive_bytes(key, &day.0.to_be_bytes(), "blind-relay limits of a day v1")
+fn of_day(key: &[u8; 32], day: Day) -> Hmac<Sha256> {
+    let key = derive_bytes(key, &day.0.to_be_bytes(), "blind-relay limits of a day v1");
+    keyed(&key)
 }
 
+fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
+}
+
+const LOCKS: usize = 16;
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
@@ -154,8 +164,29 @@ mod tests {
     }
 
     #[test]
+    fn at_midnight_every_subject_has_new_names_whichever_lock_it_meets() {
+        struct Ticking(std::sync::atomic::AtomicI64);
+        impl Clock for Ticking {
+            fn now(&self) -> Timestamp {
+                Timestamp(self.0.load(std::sync::atomic::Ordering::Relaxed))
+            }
+        }
+        let clock = Arc::new(Ticking(std::sync::atomic::AtomicI64::new(Day(20_000).midnight().0)));
+        let ticking = Subjects::new([1; 32], Arc::<Ticking>::clone(&clock));
+        for day in [20_000, 20_001, 20_000] {
+            let now = Day(day).midnight().plus_millis(3_600_000 * 2);
+            clock.0.store(now.0, std::sync::atomic::Ordering::Relaxed);
+            let fresh = subjects(1, day, 2 * HOUR);
+            for subject in 0..=u8::MAX {
+                let names = [&ticking, &fresh].map(|from| from.names(Limit::Requests, &[&[subject]], HOUR).today);
+                assert_eq!(names[0], names[1], "day {day}, subject {subject}");
+            }
+        }
+    }
+
+    #[test]
     fn limits_and_parts_are_kept_apart() {
-        let key = [1; 32];
+        let key = keyed(&[1; 32]);
         let names = [
             tag(&key, Limit::Requests, &[b"ab"]),
             tag(&key, Limit::Requests, &[b"a", b"b"]),

@@ -7,11 +7,11 @@
 //! it.
 
 use base64::Engine;
-use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::auth::secrets::keyed_hash;
 use crate::domain::{Aci, DeviceId, MailboxId, ProtocolAddress, RefreshHash, TokenSessionId};
 use crate::encoding::BASE64_URL;
 use crate::sealing::{NONCE_BYTES, SealingKey};
@@ -74,11 +74,8 @@ pub(super) fn hash(token: &str) -> RefreshHash {
 
 /// The nonce of the token that follows the one that was shown, for who asks under that name.
 pub(super) fn nonce_again(key: &[u8; 32], shown: &str, again: &[u8]) -> [u8; NONCE_BYTES] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     // All tokens are of one length, so that nothing need part the two.
-    mac.update(shown.as_bytes());
-    mac.update(again);
-    let derived = mac.finalize().into_bytes();
+    let derived = keyed_hash(key, &Zeroizing::new([shown.as_bytes(), again].concat()));
     let mut nonce = [0; NONCE_BYTES];
     nonce.copy_from_slice(&derived[..NONCE_BYTES]);
     nonce

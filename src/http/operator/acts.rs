@@ -203,7 +203,7 @@ pub(super) struct LogQuery {
     account: Option<String>,
 }
 
-/// `GET /log`: entries behind a place, and where all of the log begins and ends. Not written down, or every look at it would
+/// `GET /log`: entries behind a place, all or those about an account, and where all of the log begins and ends. Not written down, or every look at it would
 /// make it longer.
 pub(super) async fn log(
     State(admin): State<Admin>,
@@ -219,12 +219,11 @@ pub(super) async fn log(
         .account
         .as_deref()
         .map(|id| aci(id).ok_or(MALFORMED_ID))
-        .transpose()?;
-    let page = admin.log(query.after, query.limit.min(MAX_ENTRIES)).await?;
-    Ok(Json(LogOut::new(
-        &page,
-        account.map(|account| admin.pseudonyms.account(account)),
-    )))
+        .transpose()?
+        .map(|account| admin.pseudonyms.account(account));
+    let limit = query.limit.min(MAX_ENTRIES);
+    let page = admin.log(query.after, limit, account.as_ref()).await?;
+    Ok(Json(LogOut::new(&page, account)))
 }
 
 async fn set_drain(admin: Admin, by: Operator, on: bool) -> Result<Json<DrainOut>, ApiError> {

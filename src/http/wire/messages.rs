@@ -11,7 +11,8 @@ use crate::http::error::ApiError;
 use crate::http::extract::parse_json;
 use crate::relay::DeviceMismatch;
 
-use super::base64_bytes::{Base64Bytes, padded};
+use super::base64_bytes::padded;
+use super::content::Content;
 use super::forms::{
     Base64Text, ContentText, DeviceIdNumber, MessageKindNumber, Millis, RegistrationIdNumber, ServiceIdText, UuidText,
 };
@@ -41,7 +42,7 @@ struct MessageIn {
     #[schemars(with = "RegistrationIdNumber")]
     destination_registration_id: i64,
     #[schemars(with = "ContentText")]
-    content: Base64Bytes,
+    content: Content,
 }
 
 /// A send, checked for form.
@@ -67,7 +68,7 @@ pub struct DeviceMessage {
     /// Which registration of it.
     pub registration_id: u32,
     /// The ciphertext.
-    pub content: Vec<u8>,
+    pub content: Content,
 }
 
 /// The types of ciphertext that a client may send.
@@ -141,7 +142,7 @@ pub fn parse_send(body: &[u8]) -> Result<SendBody, ApiError> {
             "two messages are for the same device",
         ));
     }
-    let framed = |message: &DeviceMessage| framing::check(message.kind.into(), &message.content).is_ok();
+    let framed = |message: &DeviceMessage| framing::check(message.kind.into(), message.content.as_slice()).is_ok();
     if !messages.iter().all(framed) {
         return Err(NOT_CIPHERTEXT);
     }
@@ -171,14 +172,14 @@ impl TryFrom<MessageIn> for DeviceMessage {
             .map_err(|_| ApiError::unprocessable("device_id", "device ids run from 1 to 127"))?;
         let registration_id = u32::try_from(message.destination_registration_id)
             .map_err(|_| ApiError::unprocessable("registration_id", "registration ids run from 1 to 16383"))?;
-        if message.content.0.is_empty() {
+        if message.content.is_empty() {
             return Err(ApiError::unprocessable("empty_content", "a message has content"));
         }
         Ok(Self {
             kind,
             device_id,
             registration_id,
-            content: message.content.0,
+            content: message.content,
         })
     }
 }

@@ -10,6 +10,7 @@ pub mod base64_bytes;
 pub mod blocks;
 pub mod calling;
 pub mod certificates;
+pub mod content;
 pub mod devices;
 pub mod export;
 pub mod forms;
