@@ -206,11 +206,32 @@ pub struct Relay {
     pub fallback_tick: Duration,
     /// After which answers of sends leave, whatever the send took; zero for as soon as they are ready.
     pub answer_tick: Duration,
+    /// Whether connected devices are offered envelopes that are not written yet.
+    pub direct: DirectSetting,
+    /// For how long their acknowledgement is waited for, before they are written.
+    pub linger: Duration,
     /// Envelopes sent ahead of acknowledgements.
     pub window_envelopes: usize,
     /// Without an acknowledgement while envelopes wait for one.
     pub stalled: Duration,
 }
+
+/// Whether connected devices are offered envelopes that are not written yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectSetting {
+    /// Where this node hears of what others write, or is alone for certain.
+    Auto,
+    /// It is alone.
+    On,
+    /// They are not.
+    Off,
+}
+
+const DIRECT: &[(&str, DirectSetting)] = &[
+    ("auto", DirectSetting::Auto),
+    ("on", DirectSetting::On),
+    ("off", DirectSetting::Off),
+];
 
 /// Bounds of what an account keeps for its own devices.
 #[derive(Clone, Debug)]
@@ -377,6 +398,8 @@ fn read_config(r: &mut Reader<'_>) -> Config {
         relay: Relay {
             fallback_tick: r.millis("relay.fallback_tick_millis", 10..=600_000),
             answer_tick: r.millis("relay.answer_tick_millis", 0..=1_000),
+            direct: r.choice("relay.direct", DIRECT).unwrap_or(DirectSetting::Auto),
+            linger: r.millis("relay.linger_millis", 0..=10_000),
             window_envelopes: r.integer("relay.window_envelopes", 1..=10_000),
             stalled: r.seconds("relay.stalled_secs", 1..=3_600),
         },

@@ -1,12 +1,13 @@
 //! Accepts a send: are these the recipient's devices, is there room, is it durable?
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
 use keys_schema::sealed_queue::QueuePublicKey;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
-use crate::domain::{Account, Aci, Clock, Copy, Delivery, DeviceId, Enqueued, IdentityKind, MailboxId};
+use crate::domain::{Account, Aci, Clock, Copy, Delivery, Device, DeviceId, Enqueued, IdentityKind, MailboxId, Placed};
 use crate::sealing::queue::{InterimKeys, QueueSeals};
 use crate::sealing::random;
 use crate::storage::{AccountCache, EnvelopeQueue, StorageError};
@@ -15,9 +16,11 @@ use crate::wakeup::{Bus, ConnectionId, Hint};
 
 use super::bell::Bell;
 use super::devices::{DeviceMismatch, OutgoingCopy, check_devices};
+use super::direct::{Direct, Way, store};
+use super::even::{EvenTimes, Went};
 use super::presence::{Presence, Ticket};
 use super::shares::{Sender, Shares};
-use super::writer::{QueueUnavailable, Writer};
+use super::writer::{Outgoing, QueueUnavailable, Writer};
 
 /// The relay of one node.
 pub struct Relay {
@@ -35,6 +38,10 @@ pub struct Relay {
     pub shares: Arc<Shares>,
     /// The connections of this node.
     pub presence: Arc<Presence>,
+    /// Whether connections are offered what is not written yet.
+    pub direct: DirectDelivery,
+    /// Makes sends take as long whether they are written or not.
+    pub times: EvenTimes,
     /// The way to other nodes.
     pub bus: Arc<dyn Bus>,
     /// The time.
@@ -47,6 +54,24 @@ pub struct Relay {
     pub fan_out_room: Semaphore,
     /// Queues that are sealed anew at the same time. Each may be large, and holds its mailbox meanwhile.
     pub rekeying: Semaphore,
+}
+
+/// Whether envelopes are offered to connections before they are written, and for how long their acknowledgement is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectDelivery {
+    /// They are written first.
+    Off,
+    /// They are offered, and written when so much time has passed.
+    After(Duration),
+}
+
+impl DirectDelivery {
+    fn linger(self) -> Option<Duration> {
+        match self {
+            Self::Off => None,
+            Self::After(linger) => Some(linger),
+        }
+    }
 }
 
 /// Where a send comes from.
@@ -63,7 +88,7 @@ pub struct Origin {
 /// What became of a send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendOutcome {
-    /// Durable on every device; or, if online-only, given to the connections there are.
+    /// On every device durable, or acknowledged by it; or, if online-only, given to the connections there are.
     Accepted,
     /// Nothing was stored: the sender must correct its list of devices.
     Mismatch(DeviceMismatch),
@@ -89,8 +114,8 @@ impl SendOutcome {
 }
 
 impl Relay {
-    /// Sends one message to the devices of an account. On `Accepted` every copy is committed, unless it is unwanted; on
-    /// anything else nothing is.
+    /// Sends one message to the devices of an account. On `Accepted` every copy is committed or acknowledged by
+    /// its device, unless it is unwanted; on anything else nothing is committed.
     pub async fn send(
         &self,
         account: Arc<Account>,
@@ -99,9 +124,27 @@ impl Relay {
         origin: Origin,
         online_only: bool,
     ) -> Result<SendOutcome, QueueUnavailable> {
-        let outcome = self.send_uncounted(account, kind, copies, origin, online_only).await;
-        metrics::send(outcome.as_ref().map_or("unavailable", SendOutcome::label));
-        outcome
+        let began = Instant::now();
+        let (outcome, went) = self.send_uneven(account, kind, copies, origin, online_only).await?;
+        if let Some(went) = went {
+            self.times.note(began, went);
+            self.times.over(began, went).await;
+        }
+        Ok(outcome)
+    }
+
+    /// As [`Self::send`], and says at once how it went; `None` if nothing was to be written.
+    pub(super) async fn send_uneven(
+        &self,
+        account: Arc<Account>,
+        kind: IdentityKind,
+        copies: Vec<OutgoingCopy>,
+        origin: Origin,
+        online_only: bool,
+    ) -> Result<(SendOutcome, Option<Went>), QueueUnavailable> {
+        let sent = self.send_uncounted(account, kind, copies, origin, online_only).await;
+        metrics::send(sent.as_ref().map_or("unavailable", |(outcome, _)| outcome.label()));
+        sent
     }
 
     async fn send_uncounted(
@@ -111,25 +154,25 @@ impl Relay {
         copies: Vec<OutgoingCopy>,
         origin: Origin,
         online_only: bool,
-    ) -> Result<SendOutcome, QueueUnavailable> {
+    ) -> Result<(SendOutcome, Option<Went>), QueueUnavailable> {
         let mut looks = 0;
         let named: Vec<_> = copies.iter().map(|copy| copy.device).collect();
         loop {
             let refusal = match check_devices(&account, kind, &named, origin.own_device) {
                 Err(mismatch) => SendOutcome::Mismatch(mismatch),
                 Ok(_) if copies.iter().any(|copy| copy.content_bytes > self.max_content) => {
-                    return Ok(SendOutcome::TooLarge);
+                    return Ok((SendOutcome::TooLarge, None));
                 }
                 Ok(mailboxes) if online_only => {
                     if !origin.unwanted {
                         self.send_online(&mailboxes, copies);
                     }
-                    return Ok(SendOutcome::Accepted);
+                    return Ok((SendOutcome::Accepted, None));
                 }
                 Ok(mailboxes) => match self.enqueue(&account, &mailboxes, &copies, origin).await? {
-                    Enqueued::At(_) => return Ok(SendOutcome::Accepted),
-                    Enqueued::QueueFull => return Ok(SendOutcome::QueueFull),
-                    Enqueued::UnknownMailbox | Enqueued::OtherKey => SendOutcome::UnknownAccount,
+                    (Enqueued::At(_), went) => return Ok((SendOutcome::Accepted, Some(went))),
+                    (Enqueued::QueueFull, _) => return Ok((SendOutcome::QueueFull, None)),
+                    (Enqueued::UnknownMailbox | Enqueued::OtherKey, _) => SendOutcome::UnknownAccount,
                 },
             };
             // A refusal may come from what was remembered of the account. Before the sender is told, look again.
@@ -137,13 +180,13 @@ impl Relay {
                 // A device or its key changed once more while we were at it.
                 SendOutcome::UnknownAccount if looks < LOOKS => {}
                 SendOutcome::UnknownAccount => return Err(QueueUnavailable),
-                refusal if looks > 0 => return Ok(refusal),
+                refusal if looks > 0 => return Ok((refusal, None)),
                 _ => {}
             }
             let id = account.service_id(kind);
             match self.accounts.find_fresh(&id).await.map_err(unavailable)? {
                 Some(found) => account = found,
-                None => return Ok(SendOutcome::UnknownAccount),
+                None => return Ok((SendOutcome::UnknownAccount, None)),
             }
             looks += 1;
         }
@@ -155,31 +198,76 @@ impl Relay {
         mailboxes: &[MailboxId],
         copies: &[OutgoingCopy],
         origin: Origin,
-    ) -> Result<Enqueued, QueueUnavailable> {
-        let seal = |(mailbox, copy): (&MailboxId, &OutgoingCopy)| self.seal(account, *mailbox, copy);
-        let sealed = mailboxes.iter().zip(copies).map(seal).collect::<Option<_>>();
-        let Some(copies_sealed) = sealed else {
-            return Ok(Enqueued::UnknownMailbox);
+    ) -> Result<(Enqueued, Went), QueueUnavailable> {
+        let Some(devices) = devices(account, mailboxes) else {
+            return Ok((Enqueued::UnknownMailbox, Went::Written));
         };
+        let (ways, went) = self.ways(&devices, copies, origin.unwanted).await;
+        // What is left to be written.
+        let (mut mailboxes, mut sealed, mut outgoing) = (Vec::new(), Vec::new(), Vec::new());
+        for ((device, copy), way) in devices.into_iter().zip(copies).zip(ways) {
+            let Some(way) = way else { continue };
+            let Some(copy_sealed) = self.seal(device, copy) else {
+                return Ok((Enqueued::UnknownMailbox, went));
+            };
+            mailboxes.push(device.mailbox);
+            sealed.push(copy_sealed);
+            outgoing.push(Outgoing {
+                envelope: copy.envelope.clone(),
+                way,
+            });
+        }
+        if outgoing.is_empty() {
+            return Ok((Enqueued::At(Placed::default()), went));
+        }
         let delivery = Delivery {
-            copies: copies_sealed,
+            copies: sealed,
             // One more day, because a day is all that is kept of the time: nothing expires early.
             expires: self.clock.now().day().plus(i32::from(self.retention_days) + 1),
             // What never arrives takes no share: one who is blocked would go on being refused when nobody else is.
             shares: if origin.own_device.is_some() || origin.unwanted {
                 Vec::new()
             } else {
-                self.shares.of(&origin.sender, mailboxes)
+                self.shares.of(&origin.sender, &mailboxes)
             },
             unwanted: origin.unwanted,
         };
-        let live: Vec<Bytes> = copies.iter().map(|copy| copy.envelope.clone()).collect();
-        self.writer.deliver(account.aci, delivery, live).await
+        Ok((self.writer.deliver(account.aci, delivery, outgoing).await?, went))
     }
 
-    /// `None` if the account, as it is remembered, has no device of that mailbox to seal to.
-    fn seal(&self, account: &Account, mailbox: MailboxId, copy: &OutgoingCopy) -> Option<Copy> {
-        let device = account.devices.iter().find(|device| device.mailbox == mailbox)?;
+    /// For each copy the way into storage that it has to take, or `None` if its device has acknowledged it. All devices are
+    /// offered theirs, and given the linger for it, if all are connected here and have what came before.
+    async fn ways(&self, devices: &[&Device], copies: &[OutgoingCopy], unwanted: bool) -> (Vec<Option<Way>>, Went) {
+        if let Some(linger) = self.direct.linger()
+            && !unwanted
+            && self.bus.hears_others()
+        {
+            let each = devices.iter().zip(copies);
+            let each: Vec<_> = each
+                .map(|(device, copy)| (device.mailbox, &device.queue_key, &copy.envelope))
+                .collect();
+            if let Some(direct) = Direct::offer(&self.presence, &each) {
+                let left = direct.wait(linger).await;
+                let acknowledged = left.iter().filter(|copy| copy.is_none()).count();
+                metrics::offered_and_acknowledged(acknowledged);
+                let went = if acknowledged == copies.len() {
+                    Went::Acknowledged
+                } else {
+                    Went::Lingered
+                };
+                return (left.into_iter().map(|copy| copy.map(Way::Offered)).collect(), went);
+            }
+        }
+        let each: Vec<_> = devices
+            .iter()
+            .map(|device| (device.mailbox, &device.queue_key))
+            .collect();
+        let ways = store(&self.presence, &each).await;
+        (ways.into_iter().map(Some).collect(), Went::Written)
+    }
+
+    fn seal(&self, device: &Device, copy: &OutgoingCopy) -> Option<Copy> {
+        let mailbox = device.mailbox;
         let sealed = self
             .seals
             .seal(mailbox, &device.queue_key, copy.content_bytes, &copy.envelope);
@@ -246,6 +334,12 @@ impl Relay {
         }
         self.bus.publish(hints);
     }
+}
+
+/// The devices of those mailboxes; `None` if the account, as it is remembered, has not got one of them.
+fn devices<'account>(account: &'account Account, mailboxes: &[MailboxId]) -> Option<Vec<&'account Device>> {
+    let find = |mailbox: &MailboxId| account.devices.iter().find(|device| device.mailbox == *mailbox);
+    mailboxes.iter().map(find).collect()
 }
 
 /// How often a send looks at its recipient anew, whose devices change at the same time.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::time::Instant;
 
 use crate::domain::{Account, IdentityKind, ServiceId};
 use crate::telemetry::metrics;
@@ -71,6 +72,7 @@ impl Relay {
             metrics::send(SendOutcome::TooLarge.label());
             return Ok(FanOutOutcome::TooMuch);
         }
+        let began = Instant::now();
         let mut mismatches = check_all(&addressees);
         if !mismatches.is_empty() {
             // They may come from what was remembered of the accounts. Before the sender is told, look again, at all of them:
@@ -98,13 +100,17 @@ impl Relay {
                 sender,
                 unwanted: addressee.unwanted,
             };
-            let outcome = self.send(addressee.account, addressee.kind, copies, origin, online_only);
-            Ok::<_, QueueUnavailable>((index, outcome.await?))
+            let sent = self.send_uneven(addressee.account, addressee.kind, copies, origin, online_only);
+            let (outcome, went) = sent.await?;
+            Ok::<_, QueueUnavailable>((index, outcome, went))
         });
         let outcomes: Vec<_> = stream::iter(sends).buffer_unordered(AT_ONCE).try_collect().await?;
+        if let Some(went) = outcomes.iter().filter_map(|(_, _, went)| *went).max() {
+            self.times.over(began, went).await;
+        }
         let mut unreached = Vec::new();
         let mut changed = Vec::new();
-        for (index, outcome) in outcomes {
+        for (index, outcome, _) in outcomes {
             match outcome {
                 SendOutcome::Accepted => {}
                 SendOutcome::QueueFull | SendOutcome::UnknownAccount => unreached.push(index),

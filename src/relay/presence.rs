@@ -85,13 +85,27 @@ impl Presence {
         if let Entry::Occupied(entry) = self.shard(mailbox).entry(mailbox)
             && entry.get().ticket.connection == connection
         {
-            entry.remove();
+            entry.remove().bell.end();
         }
     }
 
     /// Whether the device is connected to this node.
     pub fn is_here(&self, mailbox: MailboxId) -> bool {
         self.shard(mailbox).contains_key(&mailbox)
+    }
+
+    /// The bell of a device's connection to this node, if that holds this queue key.
+    pub(super) fn bell(&self, mailbox: MailboxId, key: &QueuePublicKey) -> Option<Arc<Bell>> {
+        let shard = self.shard(mailbox);
+        let connected = shard.get(&mailbox).filter(|connected| connected.key == *key)?;
+        Some(Arc::clone(&connected.bell))
+    }
+
+    /// The connection of a device to this node, and its bell.
+    pub fn connection(&self, mailbox: MailboxId) -> Option<(ConnectionId, Arc<Bell>)> {
+        let shard = self.shard(mailbox);
+        let connected = shard.get(&mailbox)?;
+        Some((connected.ticket.connection, Arc::clone(&connected.bell)))
     }
 
     /// An envelope for this mailbox is durable, sealed to this key. Must be called in the order of the numbers. A connection
@@ -203,7 +217,7 @@ mod tests {
 
     use super::*;
     use crate::domain::Timestamp;
-    use crate::relay::bell::Rung;
+    use crate::relay::bell::{Rung, Wish};
     use crate::storage::conformance::fixtures::queue_key;
 
     const BOB: MailboxId = MailboxId(7);
@@ -231,7 +245,7 @@ mod tests {
     }
 
     fn answer(bell: &Bell) -> Option<Rung> {
-        bell.answer(Waker::noop(), Instant::now())
+        bell.answer(Waker::noop(), Instant::now(), Wish::Offers)
     }
 
     fn content() -> Bytes {

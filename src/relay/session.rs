@@ -5,16 +5,21 @@
 //!
 //! - Envelopes leave in the order of their numbers. One that just arrived is taken from memory only if it is the very
 //!   next one; otherwise everything after the cursor is read from storage, so live traffic never overtakes the queue.
+//! - An envelope that is offered before it has a number comes behind all others. Storage is read only when no such
+//!   envelope is about: each of them has got its number by then, by which it is not handed out again, or is gone.
 //! - At most a window of envelopes, by number and by bytes, is unanswered at any time.
 //! - The end of the backlog that existed at the start is announced exactly once.
 //! - An envelope is acknowledged only by a 2xx answer to the very request that carried it on this connection.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::domain::{PageLimit, Queued, Seq};
+
+use super::bell::Wish;
+use super::offers::OfferId;
 
 /// The bounds of a session.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +55,7 @@ pub enum Step {
         /// The id of the request.
         request: u64,
         /// Which envelope.
-        seq: Seq,
+        name: EnvelopeName,
         /// The envelope.
         content: Bytes,
         /// Whether it came from memory, not from storage.
@@ -65,6 +70,15 @@ pub enum Step {
     Wait,
 }
 
+/// What an envelope is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnvelopeName {
+    /// By its number: it is in storage.
+    Stored(Seq),
+    /// It has none yet.
+    Offered(OfferId),
+}
+
 /// One connection of one device.
 pub struct Session {
     limits: SessionLimits,
@@ -73,7 +87,7 @@ pub struct Session {
     /// The highest number known to exist.
     head: Seq,
     backlog: Backlog,
-    ready: VecDeque<(Queued, bool)>,
+    ready: VecDeque<Ready>,
     ready_bytes: usize,
     in_flight: HashMap<u64, InFlight>,
     in_flight_bytes: usize,
@@ -81,8 +95,18 @@ pub struct Session {
     reading: Option<Reading>,
     /// Storage is to be looked at although no new number is known.
     look: bool,
+    /// Offers are about that have no number yet.
+    unsettled: bool,
+    /// Numbers after the cursor whose envelopes were offered before they had them.
+    ahead: BTreeSet<Seq>,
     next_request: u64,
     progressed: Instant,
+}
+
+struct Ready {
+    name: EnvelopeName,
+    content: Bytes,
+    from_memory: bool,
 }
 
 /// Whether the client has been told that it has the backlog.
@@ -102,7 +126,7 @@ struct Reading {
 }
 
 struct InFlight {
-    seq: Seq,
+    name: EnvelopeName,
     bytes: usize,
 }
 
@@ -121,6 +145,8 @@ impl Session {
             in_flight_bytes: 0,
             reading: None,
             look: false,
+            unsettled: false,
+            ahead: BTreeSet::new(),
             next_request: 1,
             progressed: now,
         }
@@ -129,10 +155,10 @@ impl Session {
     /// What to do next. To be asked again after each step except [`Step::Wait`].
     pub fn step(&mut self, now: Instant) -> Step {
         if self.window_open() {
-            if let Some((queued, from_memory)) = self.ready.pop_front() {
-                return self.push(queued, from_memory, now);
+            if let Some(ready) = self.ready.pop_front() {
+                return self.push(ready, now);
             }
-            if self.reading.is_none() && (self.cursor < self.head || self.look) {
+            if self.wants_to_read() && !self.unsettled {
                 self.reading = Some(Reading {
                     head: self.head,
                     look: std::mem::take(&mut self.look),
@@ -151,6 +177,29 @@ impl Session {
         }
     }
 
+    /// What is wished of those who have envelopes for this device.
+    pub fn wish(&self) -> Wish {
+        let room = self.window_open() && self.ready.len() < self.limits.window;
+        if self.wants_to_read() {
+            Wish::NumbersOnly
+        } else if self.backlog == Backlog::Announced && self.reading.is_none() && room {
+            Wish::Offers
+        } else {
+            Wish::NoOffers
+        }
+    }
+
+    /// Whether storage holds, or may hold, what is not here.
+    pub fn wants_to_read(&self) -> bool {
+        self.reading.is_none() && (self.cursor < self.head || self.look)
+    }
+
+    /// Whether every envelope that was offered is gone, or has got a number of which this session has heard. To be said
+    /// before a [`Session::step`] when it [wants to read](Self::wants_to_read).
+    pub fn settled(&mut self, settled: bool) {
+        self.unsettled = !settled;
+    }
+
     /// How much of a page there is room for.
     pub fn page_limit(&self) -> PageLimit {
         let free = self.limits.window.saturating_sub(self.in_flight.len()).max(1);
@@ -166,6 +215,7 @@ impl Session {
         if page.is_empty() {
             // All up to the head that was known before the read are gone: acknowledged earlier, or expired.
             self.cursor = self.cursor.max(reading.map_or(self.cursor, |reading| reading.head));
+            self.pass_what_is_known();
         } else {
             // A page has an end of its own. Whether the queue has ended with it, only an empty one tells.
             self.look |= reading.is_some_and(|reading| reading.look);
@@ -173,6 +223,35 @@ impl Session {
         for queued in page {
             self.take_over(queued, false);
         }
+    }
+
+    /// Envelopes that are not written yet. Nothing is in storage that this session does not know.
+    pub fn offered(&mut self, offered: Vec<(OfferId, Bytes)>) {
+        for (id, content) in offered {
+            self.ready_bytes += content.len();
+            self.ready.push_back(Ready {
+                name: EnvelopeName::Offered(id),
+                content,
+                from_memory: true,
+            });
+        }
+    }
+
+    /// Offers that were written, and their numbers.
+    pub fn stored(&mut self, stored: Vec<(OfferId, Seq)>) {
+        for (id, seq) in stored {
+            let offered = EnvelopeName::Offered(id);
+            let waiting = self.ready.iter_mut().map(|ready| &mut ready.name);
+            let under_way = self.in_flight.values_mut().map(|in_flight| &mut in_flight.name);
+            for name in waiting.chain(under_way).filter(|name| **name == offered) {
+                *name = EnvelopeName::Stored(seq);
+            }
+            self.head = self.head.max(seq);
+            if seq > self.cursor {
+                self.ahead.insert(seq);
+            }
+        }
+        self.pass_what_is_known();
     }
 
     /// The page could not be read. It will be asked for again.
@@ -195,11 +274,11 @@ impl Session {
     }
 
     /// The client answered a request. Returns the envelope to acknowledge, if the answer acknowledges one.
-    pub fn answered(&mut self, request: u64, status: u32, now: Instant) -> Option<Seq> {
+    pub fn answered(&mut self, request: u64, status: u32, now: Instant) -> Option<EnvelopeName> {
         let answered = self.in_flight.remove(&request)?;
         self.in_flight_bytes -= answered.bytes;
         self.progressed = now;
-        (200..300).contains(&status).then_some(answered.seq)
+        (200..300).contains(&status).then_some(answered.name)
     }
 
     /// The id for a request outside the queue's order.
@@ -224,8 +303,12 @@ impl Session {
             || (self.in_flight.len() < self.limits.window && self.in_flight_bytes < self.limits.window_bytes)
     }
 
-    fn push(&mut self, queued: Queued, from_memory: bool, now: Instant) -> Step {
-        let Queued { seq, content } = queued;
+    fn push(&mut self, ready: Ready, now: Instant) -> Step {
+        let Ready {
+            name,
+            content,
+            from_memory,
+        } = ready;
         let request = self.request_id();
         self.ready_bytes -= content.len();
         if self.in_flight.is_empty() {
@@ -235,24 +318,42 @@ impl Session {
         self.in_flight.insert(
             request,
             InFlight {
-                seq,
+                name,
                 bytes: content.len(),
             },
         );
         Step::Push {
             request,
-            seq,
+            name,
             content,
             from_memory,
         }
     }
 
     fn take_over(&mut self, queued: Queued, from_memory: bool) {
-        if queued.seq > self.cursor {
-            self.cursor = queued.seq;
-            self.head = self.head.max(queued.seq);
-            self.ready_bytes += queued.content.len();
-            self.ready.push_back((queued, from_memory));
+        let Queued { seq, content } = queued;
+        if seq > self.cursor {
+            self.cursor = seq;
+            self.head = self.head.max(seq);
+            if !self.ahead.remove(&seq) {
+                self.ready_bytes += content.len();
+                self.ready.push_back(Ready {
+                    name: EnvelopeName::Stored(seq),
+                    content,
+                    from_memory,
+                });
+            }
+            self.pass_what_is_known();
+        }
+    }
+
+    /// Moves the cursor over numbers whose envelopes were handed out before they had them.
+    fn pass_what_is_known(&mut self) {
+        while let Some(first) = self.ahead.first().copied()
+            && first <= self.cursor.next()
+        {
+            self.ahead.pop_first();
+            self.cursor = self.cursor.max(first);
         }
     }
 }
@@ -285,10 +386,11 @@ mod tests {
             match session.step(Instant::now()) {
                 Step::Wait => return words,
                 Step::Read { after } => words.push(format!("read after {}", after.0)),
-                Step::Push {
-                    seq, from_memory: true, ..
-                } => words.push(format!("push {} from memory", seq.0)),
-                Step::Push { seq, .. } => words.push(format!("push {}", seq.0)),
+                Step::Push { name, from_memory, .. } => words.push(match name {
+                    EnvelopeName::Offered(id) => format!("push offer {}", id.0),
+                    EnvelopeName::Stored(seq) if from_memory => format!("push {} from memory", seq.0),
+                    EnvelopeName::Stored(seq) => format!("push {}", seq.0),
+                }),
                 Step::AnnounceEmpty { .. } => words.push("empty".into()),
             }
         }
@@ -360,7 +462,10 @@ mod tests {
         steps(&mut session);
         session.page_read(page([1, 2, 3, 4, 5, 6]));
         assert_eq!(steps(&mut session), ["push 1", "push 2", "push 3", "push 4"]);
-        assert_eq!(session.answered(3, 200, Instant::now()), Some(Seq(3)));
+        assert_eq!(
+            session.answered(3, 200, Instant::now()),
+            Some(EnvelopeName::Stored(Seq(3)))
+        );
         assert_eq!(steps(&mut session), ["push 5"]);
     }
 
@@ -387,7 +492,10 @@ mod tests {
         assert_eq!(session.answered(99, 200, Instant::now()), None);
         assert_eq!(session.answered(1, 500, Instant::now()), None);
         assert_eq!(session.answered(1, 200, Instant::now()), None);
-        assert_eq!(session.answered(2, 204, Instant::now()), Some(Seq(2)));
+        assert_eq!(
+            session.answered(2, 204, Instant::now()),
+            Some(EnvelopeName::Stored(Seq(2)))
+        );
         assert_eq!(session.answered(2, 200, Instant::now()), None);
         assert!(!session.awaits_answers());
     }
@@ -413,10 +521,10 @@ mod tests {
         for seq in 1..=50 {
             session.arrived(page([seq]), Some(Seq(seq)), false);
             while let step @ (Step::Push { .. } | Step::AnnounceEmpty { .. }) = session.step(start) {
-                if let Step::Push { request, seq, .. } = step
-                    && seq != Seq(1)
+                if let Step::Push { request, name, .. } = step
+                    && name != EnvelopeName::Stored(Seq(1))
                 {
-                    assert_eq!(session.answered(request, 200, start), Some(seq));
+                    assert_eq!(session.answered(request, 200, start), Some(name));
                 }
             }
         }
@@ -450,5 +558,89 @@ mod tests {
         session.arrived(many, Some(Seq(20)), false);
         assert!(session.ready.len() <= LIMITS.window);
         assert_eq!(session.head, Seq(20));
+    }
+
+    fn offer(session: &mut Session, ids: impl IntoIterator<Item = u64>) {
+        let content = Bytes::from_static(b"ten bytes.");
+        session.offered(ids.into_iter().map(|id| (OfferId(id), content.clone())).collect());
+    }
+
+    #[test]
+    fn offers_are_welcome_when_nothing_is_left_to_read_and_there_is_room() {
+        let mut session = session(2);
+        assert_eq!(session.wish(), Wish::NumbersOnly);
+        steps(&mut session);
+        assert_eq!(session.wish(), Wish::NoOffers, "a page is being read");
+        session.page_read(page([1, 2]));
+        assert_eq!(session.wish(), Wish::NoOffers, "the backlog is not announced");
+        steps(&mut session);
+        assert_eq!(session.wish(), Wish::Offers);
+        offer(&mut session, [0, 1]);
+        assert_eq!(steps(&mut session), ["push offer 0", "push offer 1"]);
+        assert_eq!(session.wish(), Wish::NoOffers, "the window is full");
+        assert_eq!(
+            session.answered(1, 200, Instant::now()),
+            Some(EnvelopeName::Stored(Seq(1)))
+        );
+        assert_eq!(session.wish(), Wish::Offers);
+        session.arrived(vec![], Some(Seq(3)), false);
+        assert_eq!(session.wish(), Wish::NumbersOnly);
+    }
+
+    #[test]
+    fn storage_is_read_only_when_every_offer_has_a_number_or_is_gone() {
+        let mut session = caught_up(4);
+        offer(&mut session, [0]);
+        assert_eq!(steps(&mut session), ["push offer 0"]);
+        session.arrived(vec![], None, true);
+        session.settled(false);
+        assert_eq!(steps(&mut session), Vec::<String>::new());
+        session.stored(vec![(OfferId(0), Seq(5))]);
+        session.settled(true);
+        assert_eq!(steps(&mut session), ["read after 5"]);
+    }
+
+    #[test]
+    fn an_offer_that_was_written_is_acknowledged_by_its_number_and_not_handed_out_again() {
+        let mut session = caught_up(4);
+        offer(&mut session, [0, 1]);
+        assert_eq!(steps(&mut session), ["push offer 0", "push offer 1"]);
+        // Another node has put number 5 before them.
+        session.stored(vec![(OfferId(0), Seq(6)), (OfferId(1), Seq(7))]);
+        assert_eq!(steps(&mut session), ["read after 4"]);
+        session.page_read(page([5, 6, 7]));
+        assert_eq!(steps(&mut session), ["push 5"]);
+        let first = session.next_request - 3;
+        assert_eq!(
+            session.answered(first, 200, Instant::now()),
+            Some(EnvelopeName::Stored(Seq(6)))
+        );
+        session.arrived(page([8]), Some(Seq(8)), false);
+        assert_eq!(steps(&mut session), ["push 8 from memory"]);
+    }
+
+    #[test]
+    fn a_number_that_is_known_ahead_is_passed_when_the_gap_closes() {
+        let mut session = caught_up(4);
+        offer(&mut session, [0]);
+        steps(&mut session);
+        session.stored(vec![(OfferId(0), Seq(6))]);
+        session.arrived(page([5]), Some(Seq(6)), false);
+        assert_eq!(steps(&mut session), ["push 5 from memory"]);
+        assert_eq!((session.cursor, session.wish()), (Seq(6), Wish::Offers));
+    }
+
+    #[test]
+    fn an_offer_that_waits_for_room_in_the_window_takes_its_number_with_it() {
+        let mut session = caught_up(0);
+        offer(&mut session, 0..6);
+        assert_eq!(steps(&mut session).len(), LIMITS.window);
+        session.stored(
+            (0..6)
+                .map(|id| (OfferId(id), Seq(i64::try_from(id).unwrap() + 1)))
+                .collect(),
+        );
+        session.answered(2, 200, Instant::now());
+        assert_eq!(steps(&mut session), ["push 5 from memory"]);
     }
 }

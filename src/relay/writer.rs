@@ -11,11 +11,13 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::domain::{Aci, Acknowledgement, Batch, Delivery, Enqueued, MailboxId};
+use crate::domain::{Aci, Acknowledgement, Batch, Delivery, Enqueued, MailboxId, Placed};
 use crate::storage::{EnvelopeQueue, StorageError};
 use crate::telemetry::metrics;
 use crate::wakeup::{Bus, Hint};
 
+use super::bell::Stored;
+use super::direct::{Place, Way};
 use super::presence::Presence;
 use super::shares::Shares;
 
@@ -35,10 +37,18 @@ struct Lane {
     room: Arc<Semaphore>,
 }
 
+/// A copy as its device gets it, and the way it takes.
+pub struct Outgoing {
+    /// The envelope, for a device that is connected to this node.
+    pub envelope: Bytes,
+    /// How it gets there.
+    pub way: Way,
+}
+
 enum Job {
     Deliver {
         delivery: Delivery,
-        live: Vec<Bytes>,
+        outgoing: Vec<Outgoing>,
         reply: oneshot::Sender<Result<Enqueued, QueueUnavailable>>,
         _room: OwnedSemaphorePermit,
     },
@@ -79,32 +89,34 @@ impl Writer {
     }
 
     /// Returns once the delivery is durable, or was refused. If the caller goes away meanwhile, it may still become
-    /// durable. `live` has the envelopes of the copies as their devices get them, in the same order, for those that are
-    /// connected to this node.
+    /// durable. `outgoing` is in the order of the copies. Those that were offered are left out if their device has them by
+    /// the time at which the batch begins; they have no number in the answer.
     pub async fn deliver(
         &self,
         account: Aci,
         delivery: Delivery,
-        live: Vec<Bytes>,
+        outgoing: Vec<Outgoing>,
     ) -> Result<Enqueued, QueueUnavailable> {
         let lane = self.lane(account);
         let sealed: usize = delivery.copies.iter().map(|copy| copy.sealed.row.len()).sum();
-        let bytes = sealed + live.iter().map(Bytes::len).sum::<usize>();
+        let bytes = sealed + outgoing.iter().map(|copy| copy.envelope.len()).sum::<usize>();
         let permits = u32::try_from(bytes.clamp(1, WAITING_BYTES)).unwrap_or(1);
         let room = Arc::clone(&lane.room)
             .acquire_many_owned(permits)
             .await
             .map_err(|_| QueueUnavailable)?;
         let (reply, answer) = oneshot::channel();
+        let places: Vec<_> = outgoing.iter().filter_map(|copy| copy.way.place()).collect();
         lane.jobs
             .send(Job::Deliver {
                 delivery,
-                live,
+                outgoing,
                 reply,
                 _room: room,
             })
             .await
             .map_err(|_| QueueUnavailable)?;
+        places.iter().for_each(Place::queued);
         answer.await.map_err(|_| QueueUnavailable)?
     }
 
@@ -188,20 +200,25 @@ impl Worker {
 
     async fn commit(&mut self, jobs: &mut Vec<Job>) {
         let mut batch = Batch::default();
-        let mut live = Vec::new();
+        let mut outgoing = Vec::new();
         let mut deliveries: Vec<DeliveryReply> = Vec::new();
         let mut acknowledgements = Vec::new();
         for job in jobs.drain(..) {
             match job {
                 Job::Deliver {
                     mut delivery,
-                    live: envelopes,
+                    outgoing: mut copies,
                     reply,
                     _room,
                 } => {
+                    leave_out_what_was_acknowledged(&mut delivery, &mut copies);
+                    if copies.is_empty() {
+                        let _ = reply.send(Ok(Enqueued::At(Placed::default())));
+                        continue;
+                    }
                     self.shares.look_up(&mut delivery.shares);
                     batch.deliveries.push(delivery);
-                    live.push(envelopes);
+                    outgoing.push(copies);
                     deliveries.push((reply, _room));
                 }
                 Job::Acknowledge {
@@ -216,7 +233,8 @@ impl Worker {
         match self.write(&batch).await {
             Ok(outcomes) => {
                 self.count(&batch, &outcomes);
-                self.announce(&batch, live, &outcomes);
+                let superfluous = self.announce(&batch, outgoing, &outcomes);
+                self.unfinished.extend(superfluous);
                 for ((reply, _), outcome) in deliveries.into_iter().zip(outcomes) {
                     let _ = reply.send(Ok(outcome));
                 }
@@ -239,6 +257,9 @@ impl Worker {
     /// Tries what failed before in a batch of its own: if it fails again, because of a mailbox that another node holds
     /// locked, say, it takes no sends with it.
     async fn finish_unfinished(&mut self) {
+        if self.unfinished.is_empty() {
+            return;
+        }
         let batch = Batch {
             deliveries: Vec::new(),
             acknowledgements: std::mem::take(&mut self.unfinished),
@@ -279,24 +300,60 @@ impl Worker {
         }
     }
 
-    /// Rings the bells of sessions on this node, and tells other nodes about the rest.
-    fn announce(&self, batch: &Batch, live: Vec<Vec<Bytes>>, outcomes: &[Enqueued]) {
+    /// Rings the bells of sessions on this node, and tells other nodes about the rest. Returns what was acknowledged while it
+    /// was written.
+    fn announce(&self, batch: &Batch, outgoing: Vec<Vec<Outgoing>>, outcomes: &[Enqueued]) -> Vec<Acknowledgement> {
         let mut hints = Vec::new();
-        for ((delivery, live), outcome) in batch.deliveries.iter().zip(live).zip(outcomes) {
+        let mut superfluous = Vec::new();
+        for ((delivery, outgoing), outcome) in batch.deliveries.iter().zip(outgoing).zip(outcomes) {
             let Enqueued::At(placed) = outcome else { continue };
-            for ((copy, envelope), seq) in delivery.copies.iter().zip(live).zip(&placed.seqs) {
-                if self.presence.is_here(copy.mailbox) {
-                    self.presence.arrived(copy.mailbox, &copy.key, *seq, envelope);
+            for ((copy, Outgoing { envelope, way }), seq) in delivery.copies.iter().zip(outgoing).zip(&placed.seqs) {
+                let (mailbox, seq) = (copy.mailbox, *seq);
+                if let Way::Offered(offered) = way {
+                    metrics::offered("written");
+                    match offered.stored(seq) {
+                        Stored::Known => continue,
+                        Stored::Superfluous => {
+                            superfluous.push(Acknowledgement { mailbox, seq });
+                            continue;
+                        }
+                        Stored::Elsewhere => {}
+                    }
+                }
+                if self.presence.is_here(mailbox) {
+                    self.presence.arrived(mailbox, &copy.key, seq, envelope);
                     metrics::woken("local");
                 } else if self.bus.reaches_others() {
-                    merge_hint(&mut hints, copy.mailbox, Hint::Arrived(copy.mailbox, *seq));
+                    merge_hint(&mut hints, mailbox, Hint::Arrived(mailbox, seq));
                 }
             }
         }
         if !hints.is_empty() {
             self.bus.publish(hints);
         }
+        superfluous
     }
+}
+
+/// Takes those copies out of a delivery that their devices have by now.
+fn leave_out_what_was_acknowledged(delivery: &mut Delivery, outgoing: &mut Vec<Outgoing>) {
+    let mut index = 0;
+    outgoing.retain(|copy| {
+        let stays = match &copy.way {
+            Way::Offered(offered) => offered.begin_write(),
+            Way::Storage | Way::Behind(_) => true,
+        };
+        if stays {
+            index += 1;
+        } else {
+            metrics::offered("acknowledged");
+            delivery.copies.remove(index);
+            if index < delivery.shares.len() {
+                delivery.shares.remove(index);
+            }
+        }
+        stays
+    });
 }
 
 /// A later number for the same mailbox says all that the earlier one said.
@@ -323,6 +380,7 @@ mod tests {
     use super::*;
     use crate::domain::{Day, PageLimit, QueueLimits, Seq, Timestamp};
     use crate::relay::Sender;
+    use crate::relay::bell::Wish;
     use crate::storage::conformance::fixtures::{aci, placed, primary, queue_key, register, sealed_copy, text};
     use crate::storage::testing::{ROOMY, TestDatabase, sqlite};
     use crate::wakeup::{ConnectionId, SingleNode};
@@ -348,7 +406,14 @@ mod tests {
             expires: Day(30_000),
             ..Delivery::default()
         };
-        writer.deliver(primary(1).aci, delivery, vec![text.into()]).await
+        writer.deliver(primary(1).aci, delivery, vec![stored(text)]).await
+    }
+
+    fn stored(envelope: impl Into<Bytes>) -> Outgoing {
+        Outgoing {
+            envelope: envelope.into(),
+            way: Way::Storage,
+        }
     }
 
     /// Of ten envelopes that fit into a queue, two by one sender.
@@ -372,7 +437,7 @@ mod tests {
                 shares: shares.of(&Sender::account(aci(n)), &[BOB]),
                 unwanted: false,
             };
-            writer.deliver(primary(1).aci, delivery, vec!["x".into()])
+            writer.deliver(primary(1).aci, delivery, vec![stored("x")])
         };
         let stored = async |n: u8, times: usize| {
             let answers = futures_util::future::join_all((0..times).map(|_| send(n))).await;
@@ -421,10 +486,10 @@ mod tests {
             unwanted: true,
             ..Delivery::default()
         };
-        let answer = writer.deliver(primary(1).aci, unwanted, vec!["x".into()]).await;
+        let answer = writer.deliver(primary(1).aci, unwanted, vec![stored("x")]).await;
         assert_eq!(answer, Ok(placed(vec![])));
         assert_eq!(deliver(&writer, BOB, "y".into()).await, Ok(placed(vec![Seq(1)])));
-        let rung = bell.answer(Waker::noop(), Instant::now()).unwrap();
+        let rung = bell.answer(Waker::noop(), Instant::now(), Wish::Offers).unwrap();
         assert_eq!(
             rung.arrived
                 .iter()
@@ -452,7 +517,7 @@ mod tests {
         let stored = database.storage().queue.pending(BOB, Seq::START, ALL).await.unwrap();
         let texts: Vec<_> = stored.iter().map(text).collect();
         assert_eq!(texts, (1..=50).map(|n| n.to_string().into_bytes()).collect::<Vec<_>>());
-        let rung = bell.answer(Waker::noop(), Instant::now()).unwrap();
+        let rung = bell.answer(Waker::noop(), Instant::now(), Wish::Offers).unwrap();
         assert_eq!(
             rung.arrived.iter().map(|queued| queued.seq.0).collect::<Vec<_>>(),
             (1..=50).collect::<Vec<_>>()

@@ -14,7 +14,7 @@ use crate::admin::pseudonym::Pseudonyms;
 use crate::age;
 use crate::auth::{Authenticator, ServerSecrets};
 use crate::calling::Relays;
-use crate::config::{AccountData, Config, Database};
+use crate::config::{AccountData, Config, Database, DirectSetting};
 use crate::directory::Directory;
 use crate::domain::{Clock, DataLimits, QueueLimits, SystemClock};
 use crate::http::account_data::DataBounds;
@@ -28,11 +28,12 @@ use crate::http::waits::Waits;
 use crate::http::{admin, operator, routes};
 use crate::limits::{Elapsed, Limits, LimitsConfig};
 use crate::provisioning::{Provisioning, Registry};
+use crate::relay::even::EvenTimes;
 use crate::relay::hints::receive_hint;
 use crate::relay::presence::Presence;
 use crate::relay::session::SessionLimits;
 use crate::relay::writer::Writer;
-use crate::relay::{FAN_OUT_ROOM, Relay, Shares, seen, tick};
+use crate::relay::{DirectDelivery, FAN_OUT_ROOM, Relay, Shares, seen, tick};
 use crate::retention;
 use crate::sealing::queue::run_epochs;
 use crate::storage::migrate::{self, Location};
@@ -109,7 +110,7 @@ pub(super) async fn build(config: &Config, lifecycle: &Lifecycle, elapsed: Elaps
     let drain = Drain::new(readiness.clone(), config.drain, lifecycle.close_sessions.clone());
     let node: AppState = Arc::new(Node {
         drain: Arc::new(drain),
-        directory: Directory::new(Arc::clone(&storage.keys)),
+        directory: Directory::start(Arc::clone(&storage.keys), claim_lanes(config), &lifecycle.background),
         storage,
         provisioning: Provisioning::new(waiting, Arc::clone(&relay.bus)),
         relay,
@@ -229,6 +230,15 @@ pub async fn open_storage(config: &Config, secrets: &ServerSecrets) -> anyhow::R
     })
 }
 
+/// How many transactions take keys at a time.
+fn claim_lanes(config: &Config) -> usize {
+    match &config.database {
+        // SQLite has one writer.
+        Database::Sqlite(_) => 1,
+        Database::Postgres(_) => POSTGRES_CLAIM_LANES,
+    }
+}
+
 fn relay(
     config: &Config,
     lifecycle: &Lifecycle,
@@ -269,6 +279,8 @@ fn relay(
         shares,
         writer,
         presence,
+        direct: direct_delivery(config),
+        times: even_times(config),
         bus,
         clock: Arc::clone(clock),
         retention_days: config.queue.retention_days,
@@ -276,6 +288,22 @@ fn relay(
         fan_out_room: Semaphore::new(FAN_OUT_ROOM),
         rekeying: Semaphore::new(1),
     })
+}
+
+fn even_times(config: &Config) -> EvenTimes {
+    match direct_delivery(config) {
+        DirectDelivery::After(linger) if !config.relay.answer_tick.is_zero() => EvenTimes::new(linger),
+        DirectDelivery::After(_) | DirectDelivery::Off => EvenTimes::default(),
+    }
+}
+
+fn direct_delivery(config: &Config) -> DirectDelivery {
+    let alone = matches!(config.database, Database::Sqlite(_));
+    match config.relay.direct {
+        DirectSetting::On => DirectDelivery::After(config.relay.linger),
+        DirectSetting::Auto if alone || config.redis_url.is_some() => DirectDelivery::After(config.relay.linger),
+        DirectSetting::Auto | DirectSetting::Off => DirectDelivery::Off,
+    }
 }
 
 fn spawn_background(
@@ -356,6 +384,8 @@ fn recorder() -> anyhow::Result<PrometheusHandle> {
 const MAX_CONTENT: usize = 96 * 1024;
 /// Each holds a connection while it commits; more only wait for the same disk.
 const POSTGRES_LANES: usize = 3;
+/// The same, for claims of keys.
+const POSTGRES_CLAIM_LANES: usize = 2;
 const UPKEEP: Duration = Duration::from_secs(5);
 /// Within the minute that is promised for a deleted account.
 const TIDY: Duration = Duration::from_secs(10);

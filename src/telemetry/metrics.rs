@@ -1,9 +1,10 @@
 //! Every metric there is: the only file that spells a metric's name. Label values come from closed sets; there is no
 //! label that grows with accounts, devices or addresses.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{Counter, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 /// Tells the recorder what each metric means.
 pub fn describe() {
@@ -21,6 +22,10 @@ pub fn describe() {
     describe_counter!(ENVELOPES, "Envelopes made durable");
     describe_counter!(ACKNOWLEDGED, "Envelopes acknowledged by their device");
     describe_counter!(PUSHED, "Envelopes handed to a connection, by where they came from");
+    describe_counter!(
+        DIRECT,
+        "Envelopes that a connection was offered before they were written, by whether they had to be"
+    );
     describe_counter!(UNOPENED, "Queued envelopes that could not be opened for their device");
     describe_gauge!(SOCKETS, "WebSockets open now, by kind");
     describe_counter!(SOCKETS_CLOSED, "WebSockets closed, by reason");
@@ -78,12 +83,34 @@ pub fn limit_refused(limit: &'static str) {
 
 /// How a send ended.
 pub fn send(outcome: &'static str) {
+    static ACCEPTED: OnceLock<Counter> = OnceLock::new();
+    if outcome == "accepted" {
+        let accepted = ACCEPTED.get_or_init(|| counter!(SENDS, "outcome" => outcome));
+        return accepted.increment(1);
+    }
     counter!(SENDS, "outcome" => outcome).increment(1);
 }
 
 /// An envelope was handed to a connection: `memory`, `storage` or `online`.
 pub fn pushed(from: &'static str) {
+    static MEMORY: OnceLock<Counter> = OnceLock::new();
+    if from == "memory" {
+        return MEMORY.get_or_init(|| counter!(PUSHED, "from" => from)).increment(1);
+    }
     counter!(PUSHED, "from" => from).increment(1);
+}
+
+/// An envelope that a connection was offered before it was written had to be written after all, or not: `written` or
+/// `acknowledged`.
+pub fn offered(end: &'static str) {
+    counter!(DIRECT, "end" => end).increment(1);
+}
+
+/// So many envelopes that connections were offered were acknowledged, and never written.
+pub fn offered_and_acknowledged(count: usize) {
+    if count > 0 {
+        counter!(DIRECT, "end" => "acknowledged").increment(count as u64);
+    }
 }
 
 /// Queued envelopes could not be opened for their device.
@@ -103,9 +130,40 @@ pub fn socket_closed(kind: &'static str, reason: &'static str) {
 }
 
 /// A request was answered. `route` is the pattern of the route list, never a path.
-pub fn request(route: &str, transport: &'static str, status: u16) {
+pub fn request(route: &str, tunnelled: bool, status: u16) {
+    requests(route, tunnelled, status).increment(1);
+}
+
+fn requests(route: &str, tunnelled: bool, status: u16) -> Counter {
+    let transport = if tunnelled { "websocket" } else { "http" };
     counter!(REQUESTS, "route" => route.to_owned(), "transport" => transport, "status" => status.to_string())
-        .increment(1);
+}
+
+/// What [`request`] counts of one route, with the counters of success at hand.
+pub struct RouteCounters {
+    route: &'static str,
+    succeeded: [OnceLock<Counter>; 2],
+}
+
+impl RouteCounters {
+    /// Of the route with this pattern.
+    pub const fn new(route: &'static str) -> Self {
+        Self {
+            route,
+            succeeded: [OnceLock::new(), OnceLock::new()],
+        }
+    }
+
+    /// A request was answered.
+    pub fn request(&self, tunnelled: bool, status: u16) {
+        if status == 200 {
+            self.succeeded[usize::from(tunnelled)]
+                .get_or_init(|| requests(self.route, tunnelled, status))
+                .increment(1);
+        } else {
+            request(self.route, tunnelled, status);
+        }
+    }
 }
 
 /// A connection was refused: `network` has too many, or a `proxy` did not begin it as it must.
@@ -214,6 +272,7 @@ const SENDS: &str = "blind_relay_sends_total";
 const ENVELOPES: &str = "blind_relay_envelopes_total";
 const ACKNOWLEDGED: &str = "blind_relay_acknowledged_total";
 const PUSHED: &str = "blind_relay_pushed_total";
+const DIRECT: &str = "blind_relay_envelopes_direct_total";
 const UNOPENED: &str = "blind_relay_unopened_total";
 const SOCKETS: &str = "blind_relay_sockets";
 const SOCKETS_CLOSED: &str = "blind_relay_sockets_closed_total";

@@ -12,4 +12,8 @@ impl Bus for SingleNode {
     fn reaches_others(&self) -> bool {
         false
     }
+
+    fn hears_others(&self) -> bool {
+        true
+    }
 }

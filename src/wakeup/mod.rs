@@ -86,4 +86,7 @@ pub trait Bus: Send + Sync {
 
     /// Whether there may be other nodes, so that hints are worth making.
     fn reaches_others(&self) -> bool;
+
+    /// Whether what other nodes say is heard here now, as far as is known.
+    fn hears_others(&self) -> bool;
 }

@@ -6,6 +6,8 @@
 //! whoever writes to it cannot make a node believe anything. Nothing is ever stored in Redis. Redis may go and come back at
 //! any time: while it is away hints are dropped, and when it is back every session is told that it may have missed some.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -24,6 +26,7 @@ use super::{Bus, Hint};
 /// Hints through Redis.
 pub struct RedisBus {
     outgoing: mpsc::Sender<Hint>,
+    listening: Arc<AtomicBool>,
 }
 
 /// The Redis URL is not one.
@@ -46,9 +49,10 @@ impl RedisBus {
         let (outgoing, queue) = mpsc::channel(QUEUED_HINTS);
         let link = Link { client, key, node };
         tasks.spawn(stop.clone().run_until_cancelled_owned(publish_all(link.clone(), queue)));
-        let listen = listen(link, outgoing.clone(), receive);
+        let listening = Arc::default();
+        let listen = listen(link, outgoing.clone(), Arc::clone(&listening), receive);
         tasks.spawn(stop.clone().run_until_cancelled_owned(listen));
-        Ok(Self { outgoing })
+        Ok(Self { outgoing, listening })
     }
 }
 
@@ -59,6 +63,10 @@ impl Bus for RedisBus {
 
     fn reaches_others(&self) -> bool {
         true
+    }
+
+    fn hears_others(&self) -> bool {
+        self.listening.load(Ordering::Relaxed)
     }
 }
 
@@ -123,7 +131,12 @@ async fn connect(client: &redis::Client) -> Option<MultiplexedConnection> {
         .ok()
 }
 
-async fn listen(link: Link, outgoing: mpsc::Sender<Hint>, receive: impl Fn(Hint) -> Vec<Hint> + Send + Sync) {
+async fn listen(
+    link: Link,
+    outgoing: mpsc::Sender<Hint>,
+    listening: Arc<AtomicBool>,
+    receive: impl Fn(Hint) -> Vec<Hint> + Send + Sync,
+) {
     let receive = |hint| send_all(&outgoing, receive(hint));
     let mut reported_away = false;
     loop {
@@ -131,10 +144,12 @@ async fn listen(link: Link, outgoing: mpsc::Sender<Hint>, receive: impl Fn(Hint)
             && pubsub.subscribe(CHANNEL).await.is_ok()
         {
             metrics::bus_listening(true);
+            listening.store(true, Ordering::Relaxed);
             tracing::info!("listening for hints of other nodes");
             reported_away = false;
             receive(Hint::Missed);
             follow(pubsub, &link, &receive).await;
+            listening.store(false, Ordering::Relaxed);
             metrics::bus_listening(false);
         }
         if !reported_away {
