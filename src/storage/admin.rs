@@ -4,7 +4,8 @@ use async_trait::async_trait;
 
 use super::StorageError;
 use crate::domain::{
-    AccountGlance, Aci, AdminOutcome, AdminRecord, Erased, Invite, InviteHash, InviteId, LogPage, MailboxId, Sums,
+    AccountGlance, Aci, AdminOutcome, AdminRecord, Erased, Invite, InviteHash, InviteId, LogPage, MailboxId, Pseudonym,
+    Sums,
 };
 
 /// The operator's acts. Each that is about one thing is written down in the same transaction, whether there is such a thing
@@ -43,8 +44,8 @@ pub trait AdminStore: Send + Sync {
     /// Sums over all accounts.
     async fn sums(&self) -> Result<Sums, StorageError>;
 
-    /// At most `limit` entries of the log behind that place.
-    async fn log(&self, after: i64, limit: u32) -> Result<LogPage, StorageError>;
+    /// At most `limit` entries of the log behind that place; if `about` names something, of those about it.
+    async fn log(&self, after: i64, limit: u32, about: Option<&Pseudonym>) -> Result<LogPage, StorageError>;
 
     /// Drops at most `limit` of the oldest entries, as far as they are from before that minute, remembers where the chain goes
     /// on, and says how many.

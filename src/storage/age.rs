@@ -13,9 +13,6 @@ use crate::sealing::random;
 /// The database's own age.
 #[async_trait]
 pub trait AgeStore: Send + Sync {
-    /// What the database says, if it was looked at before. Changes nothing.
-    async fn age(&self) -> Result<Option<Age>, StorageError>;
-
     /// Counts one more look. If the database was put back since `seen`, or the caller was told so, everything is made invalid
     /// that must not be used twice, once, however many nodes notice it.
     async fn advance(&self, seen: Option<&Age>, told: bool, today: Day) -> Result<Aged, StorageError>;
@@ -23,7 +20,7 @@ pub trait AgeStore: Send + Sync {
 
 /// What `settings` says of the age.
 #[derive(Debug, Default)]
-pub(super) struct Marks {
+pub(crate) struct Marks {
     database: Option<[u8; 16]>,
     epoch: u64,
     generation: u64,
@@ -33,7 +30,7 @@ pub(super) struct Marks {
 
 impl Marks {
     /// From rows of `settings`.
-    pub(super) fn read(rows: Vec<(String, Vec<u8>)>) -> Result<Self, StorageError> {
+    pub(crate) fn read(rows: Vec<(String, Vec<u8>)>) -> Result<Self, StorageError> {
         let mut marks = Self::default();
         for (name, value) in rows {
             match name.as_str() {
@@ -49,7 +46,7 @@ impl Marks {
     }
 
     /// The age, if there is one.
-    pub(super) fn age(&self) -> Option<Age> {
+    pub(crate) fn age(&self) -> Option<Age> {
         Some(Age {
             database: self.database?,
             epoch: self.epoch,
@@ -58,7 +55,7 @@ impl Marks {
     }
 
     /// Whether the database was put back. `place` is where it is now, on a backend that can tell.
-    pub(super) fn judge(&self, seen: Option<&Age>, told: bool, place: Option<&[u8]>) -> Option<Restored> {
+    pub(crate) fn judge(&self, seen: Option<&Age>, told: bool, place: Option<&[u8]>) -> Option<Restored> {
         if told {
             return Some(Restored::Told);
         }
@@ -101,7 +98,7 @@ fn array<const N: usize>(value: &[u8]) -> Result<[u8; N], StorageError> {
 }
 
 /// The rows of `settings` that [`Marks::read`] understands.
-pub(super) const MARKS: &str = "SELECT name, value FROM settings \
+pub(crate) const MARKS: &str = "SELECT name, value FROM settings \
     WHERE name IN ('database_id', 'restore_epoch', 'generation', 'backup_copy', 'database_place')";
 /// Writes one of them.
 pub(super) const SET_MARK: &str = "INSERT INTO settings (name, value) VALUES ($1, $2) \

@@ -1,21 +1,15 @@
-//! Invites: made and revoked by the operator, used up by whoever registers.
+//! Invites: used up by whoever registers. The operator makes and revokes them, through [`AdminStore`](super::AdminStore).
 
 use async_trait::async_trait;
 
 use super::StorageError;
-use crate::domain::{Day, Done, Invite, InviteHash, InviteId, SessionKey, Timestamp};
+use crate::domain::{Day, Done, Invite, InviteHash, SessionKey, Timestamp};
 
 /// Invites.
 #[async_trait]
 pub trait InviteStore: Send + Sync {
-    /// Keeps a new invite; `false` if there are [`MAX_INVITES`](crate::domain::MAX_INVITES) already.
-    async fn create(&self, code: &InviteHash, invite: &Invite) -> Result<bool, StorageError>;
-
     /// Those that still let somebody in on that day, the oldest first.
     async fn list(&self, today: Day) -> Result<Vec<Invite>, StorageError>;
-
-    /// Drops one; `false` if there is none of that name.
-    async fn revoke(&self, id: &InviteId) -> Result<bool, StorageError>;
 
     /// Counts one tried code and, if it is that of an invite, uses the invite up once and marks the session as verified; all
     /// of it or nothing, however many try at once. An invite for so many verifies so many sessions, and is gone. `None` if

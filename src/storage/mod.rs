@@ -17,13 +17,17 @@ mod cache;
 pub(crate) mod conformance;
 mod devices;
 mod error;
+mod gather;
 mod invites;
 mod ledger;
 mod open;
+#[cfg(test)]
+mod plans;
 mod profiles;
 mod rows;
 mod session_cache;
 mod spent;
+mod taking;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tokens;
@@ -35,15 +39,15 @@ use async_trait::async_trait;
 use keys_schema::EcPublicKey;
 
 use crate::domain::{
-    Account, Aci, Actor, Allowance, Attempt, AttributesUpdate, Batch, BundleSelector, CodeHash, Day, Done, Enqueued,
-    Erased, Head, IdentityKind, KeyCount, KeyUpload, Mailbox, MailboxId, NumberHash, PageLimit, ProtocolAddress,
-    Published, Registered, Registration, Rekey, Seq, ServiceId, SessionKey, SignedKeys, Stored, TakenBundles,
-    Timestamp, VerificationSession,
+    Account, Aci, Actor, Attempt, AttributesUpdate, Batch, CodeHash, Day, Done, Enqueued, Erased, Head, IdentityKind,
+    KeyCount, KeyUpload, Mailbox, MailboxId, NumberHash, PageLimit, ProtocolAddress, Published, Registered,
+    Registration, Rekey, Seq, ServiceId, SessionKey, SignedKeys, Stored, Take, Timestamp, VerificationSession,
 };
 
 pub use account_data::AccountDataStore;
 pub use admin::AdminStore;
 pub use age::AgeStore;
+pub(crate) use age::{MARKS, Marks};
 pub use attachments::AttachmentStore;
 pub use cache::{AccountCache, Changes};
 pub use devices::{DeviceStore, OPEN_OFFERS};
@@ -53,6 +57,7 @@ pub use invites::InviteStore;
 pub use open::OpenError;
 pub use profiles::ProfileStore;
 pub use session_cache::{TokenSessions, Watched};
+pub use taking::Takings;
 pub use tokens::{SESSIONS_PER_DEVICE, TokenStore};
 pub use usernames::UsernameStore;
 
@@ -189,17 +194,11 @@ pub trait KeyStore: Send + Sync {
         kind: IdentityKind,
     ) -> Result<Option<SignedKeys>, StorageError>;
 
-    /// Takes a bundle for each selected device, with one-time keys as far as `allowance` goes; `None` if the account or the
-    /// selected device does not exist. A one-time key in the answer is gone from storage when this returns, and no other
-    /// caller ever gets it. Its id is kept, with the day.
-    async fn take_bundles(
-        &self,
-        aci: Aci,
-        kind: IdentityKind,
-        selector: BundleSelector,
-        allowance: &Allowance,
-        today: Day,
-    ) -> Result<Option<TakenBundles>, StorageError>;
+    /// Takes a bundle for each device that a request selects, with one-time keys as far as its allowance goes: all of the
+    /// batch in one transaction, and as if the requests had come one after the other. A one-time key in an answer is gone
+    /// from storage when this returns, and nobody else ever gets it. Its id is kept, with the day. If the transaction fails,
+    /// nothing was handed out.
+    async fn take_bundles(&self, takes: &[Take], today: Day) -> Result<Takings, StorageError>;
 
     /// Drops at most `limit` ids of keys that were handed out before that day, and says how many.
     async fn forget_spent(&self, before: Day, limit: u32) -> Result<u64, StorageError>;

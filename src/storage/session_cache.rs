@@ -13,10 +13,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use moka::sync::Cache;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::domain::{Clock, MailboxId, TokenSessionId};
 
+use super::cache::QUICK;
 use super::{StorageError, TokenStore};
 
 /// A bounded cache in front of [`TokenStore::find`], and the sockets of this node that rest on sessions.
@@ -54,13 +56,13 @@ impl TokenSessions {
 
     /// The same as it is in storage now.
     pub async fn mailbox_fresh(&self, id: TokenSessionId) -> Result<Option<MailboxId>, StorageError> {
-        let before = self.forgotten.load(Ordering::Acquire);
+        let (before, began) = (self.forgotten.load(Ordering::Acquire), Instant::now());
         let found = self.store.find(id, self.clock.now().day()).await?;
         match found {
             Some(mailbox) => {
                 self.stand.insert(id, mailbox);
-                // Insert, then look: what was forgotten in between is not to be remembered.
-                if self.forgotten.load(Ordering::Acquire) != before {
+                // Insert, then look: what was forgotten in between is not to be remembered, and neither is what was read slowly.
+                if self.forgotten.load(Ordering::Acquire) != before || began.elapsed() > QUICK {
                     self.stand.invalidate(&id);
                 }
             }
@@ -236,5 +238,64 @@ mod tests {
         assert_eq!(sessions.mailbox(ID).await.unwrap(), None);
         drop(watched);
         assert!(sessions.watched().is_empty());
+    }
+
+    #[tokio::test]
+    async fn no_more_sessions_are_remembered_than_there_is_room_for() {
+        let database = sqlite(ROOMY).await.unwrap();
+        let store = database.storage().tokens;
+        for n in 1..=20 {
+            register(&database, n, i64::from(n)).await;
+            let session = NewTokenSession {
+                id: TokenSessionId([n; 16]),
+                refresh: RefreshHash([n; 32]),
+                salt: [n; 16],
+                created: Day(0),
+                expires: Day(i32::MAX),
+            };
+            store.open(&session, &actor(n, i64::from(n))).await.unwrap().unwrap();
+        }
+        let sessions = TokenSessions::new(store, Arc::new(SystemClock), 5);
+        for n in 1..=20 {
+            let found = sessions.mailbox(TokenSessionId([n; 16])).await.unwrap();
+            assert_eq!(found, Some(MailboxId(i64::from(n))));
+        }
+        sessions.tidy();
+        assert!((1..=5).contains(&sessions.stand.entry_count()));
+    }
+
+    /// As with accounts: a look that began before the end must not put the session back.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_session_that_is_over_is_never_put_back_by_a_look_that_began_before() {
+        let database = sqlite(ROOMY).await.unwrap();
+        let sessions = sessions(&database, Day(i32::MAX), Arc::new(SystemClock)).await;
+        let store = database.storage().tokens;
+        for round in 0..60_u8 {
+            let id = TokenSessionId([100 + round; 16]);
+            let session = NewTokenSession {
+                id,
+                refresh: RefreshHash([round; 32]),
+                salt: [1; 16],
+                created: Day(0),
+                expires: Day(i32::MAX),
+            };
+            store.open(&session, &actor(1, 10)).await.unwrap().unwrap();
+            let others: Vec<_> = (0..6)
+                .map(|_| {
+                    let sessions = Arc::clone(&sessions);
+                    tokio::spawn(async move { while sessions.mailbox_fresh(id).await.unwrap().is_some() {} })
+                })
+                .collect();
+            assert!(sessions.mailbox(id).await.unwrap().is_some());
+            store.end(id).await.unwrap();
+            sessions.over(id);
+            for _ in 0..100 {
+                assert_eq!(sessions.mailbox(id).await.unwrap(), None, "round {round}");
+                tokio::task::yield_now().await;
+            }
+            for other in others {
+                other.await.unwrap();
+            }
+        }
     }
 }
