@@ -218,7 +218,7 @@ mod tests {
         let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());
         let often = Duration::from_millis(5);
         let running = tokio::spawn(keeper.run_every(often, stop.clone(), give_up.clone()));
-        while database.storage().ages.age().await.unwrap().unwrap().generation < 3 {
+        while read(&file(dir.path())).unwrap().unwrap().generation < 3 {
             tokio::task::yield_now().await;
         }
         assert!(!give_up.is_cancelled());

@@ -1,5 +1,6 @@
-//! Drops what has had its time: attachments, envelopes nobody fetched, verification sessions nobody finished, offers nobody
-//! took up, ids of one-time keys, reservations and holds of user names, the operator's acts, linked devices nobody uses.
+//! Drops what has had its time: attachments, envelopes nobody fetched, verification sessions nobody finished, invites, offers
+//! nobody took up, ids of one-time keys, the operator's acts, reservations and holds of user names, sessions of tokens and the
+//! keys that signed them, linked devices nobody uses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::domain::{Aci, Clock, MailboxId, SPENT_DAYS};
 use crate::storage::{Storage, StorageError};
 use crate::telemetry::metrics;
 
-/// Sweeps now and then every [`PERIOD`], until the token is cancelled.
+/// Sweeps now, and again every [`PERIOD`], until the token is cancelled.
 pub async fn run(storage: Storage, clock: Arc<dyn Clock>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(PERIOD);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -22,8 +23,8 @@ pub async fn run(storage: Storage, clock: Arc<dyn Clock>, stop: CancellationToke
     }
 }
 
-/// Drops everything that has expired, in transactions small enough to let others through. Returns how many envelopes and
-/// sessions went.
+/// Drops what has expired, all but attachments and linked devices. Of what there may be much, a transaction drops few enough to
+/// let others through. Returns how many envelopes and verification sessions went.
 pub async fn sweep(storage: &Storage, clock: &dyn Clock) -> Result<(u64, u64), StorageError> {
     let mut envelopes = 0;
     loop {
@@ -64,7 +65,7 @@ pub async fn sweep(storage: &Storage, clock: &dyn Clock) -> Result<(u64, u64), S
     Ok((envelopes, sessions))
 }
 
-/// Drops uploads that nobody finished and attachments whose days are over, now and then every [`PERIOD`], until the token
+/// Drops uploads that nobody finished and attachments whose days are over, now, and again every [`PERIOD`], until the token
 /// is cancelled.
 pub async fn run_attachments(attachments: Arc<Attachments>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(PERIOD);
@@ -73,8 +74,8 @@ pub async fn run_attachments(attachments: Arc<Attachments>, stop: CancellationTo
     }
 }
 
-/// Drops objects that belong to nothing, once a day, until the token is cancelled. That may take long, so it is left in
-/// the middle then.
+/// Drops objects that belong to nothing, an hour after the start and then once a day, until the token is cancelled. That may
+/// take long, so it is left in the middle then.
 pub async fn run_orphans(attachments: Arc<Attachments>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + ORPHANS_FIRST, ORPHANS_PERIOD);
     let sweeping = async {
@@ -153,14 +154,15 @@ pub async fn sweep_idle(
     }
 }
 
-/// How often expired rows are looked for. On SQLite a sweep also empties the write-ahead log, so what was deleted is gone
-/// from the disk within about this time: half of the minute that is promised for a deleted account.
+/// How often expired rows are looked for. On SQLite a sweep also empties the write-ahead log, so what was deleted before is gone
+/// from the disk within about this time, unless somebody reads an older state; what a sweep drops after the envelopes goes
+/// with the next one.
 pub const PERIOD: Duration = Duration::from_secs(30);
 /// A crash leaves few objects behind, and looking for them reads the name of every object there is.
 const ORPHANS_FIRST: Duration = Duration::from_secs(60 * 60);
 const ORPHANS_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 const ROWS_PER_TRANSACTION: u32 = 1000;
-/// A year. What is left to be dropped waits for the next sweep.
+/// A year, also one with a leap day. A sweep drops one transaction of entries, and what is left waits for the next.
 const ADMIN_LOG_MINUTES: i64 = 366 * 24 * 60;
 /// Each takes its keys and its queue with it.
 const DEVICES_PER_TRANSACTION: u32 = 50;

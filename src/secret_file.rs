@@ -97,7 +97,7 @@ pub fn read_or_create(path: &Path) -> Result<Zeroizing<[u8; 32]>, SecretFileErro
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let draft = write_draft(path, content)?;
     fs::rename(&draft, path).inspect_err(|_| drop(fs::remove_file(&draft)))?;
-    sync_directory(path)
+    sync_directory_of(path)
 }
 
 /// Writes a file for its owner alone, whole and durably, where none is yet.
@@ -110,12 +110,24 @@ pub fn create(path: &Path, content: &[u8]) -> io::Result<()> {
     let linked = fs::hard_link(&draft, path);
     fs::remove_file(&draft)?;
     linked?;
-    sync_directory(path)
+    sync_directory_of(path)
 }
 
 /// Makes a directory that only its owner can enter. One that exists is left as it is.
 pub fn create_private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// The directory that a file is in.
+pub fn directory_of(file: &Path) -> &Path {
+    file.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+/// Makes the names in a file's directory durable.
+pub fn sync_directory_of(file: &Path) -> io::Result<()> {
+    File::open(directory_of(file))?.sync_all()
 }
 
 /// Lower-case hex digits, wiped when dropped.
@@ -153,14 +165,6 @@ fn write_draft(path: &Path, content: &[u8]) -> io::Result<PathBuf> {
         .and_then(|()| file.sync_all())
         .inspect_err(|_| drop(fs::remove_file(&draft)))?;
     Ok(draft)
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    File::open(parent)?.sync_all()
 }
 
 /// A group may read, so that a secret can be shared with a service's group; nobody else may do anything.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::auth::{ServerSecrets, random_invite_id};
-use crate::domain::{Clock, Day, Invite, InviteHash, InviteId};
+use crate::domain::{Clock, Day, Invite, InviteHash};
 use crate::sealing::random;
 use crate::storage::{InviteStore, StorageError};
 
@@ -114,7 +114,7 @@ pub enum InviteRefused {
     Storage(#[from] StorageError),
 }
 
-/// Makes, lists and revokes invites.
+/// Draws and lists invites. Kept and revoked they are by the operator's acts alone, which are written down.
 pub struct Invites {
     store: Arc<dyn InviteStore>,
     secrets: Arc<ServerSecrets>,
@@ -125,16 +125,6 @@ impl Invites {
     /// Over the given store.
     pub fn new(store: Arc<dyn InviteStore>, secrets: Arc<ServerSecrets>, clock: Arc<dyn Clock>) -> Self {
         Self { store, secrets, clock }
-    }
-
-    /// Makes one. Its code is nowhere else than in the answer.
-    pub async fn create(&self, wish: InviteWish) -> Result<(Invite, InviteCode), InviteRefused> {
-        let (invite, code, hash) = self.draw(wish)?;
-        if self.store.create(&hash, &invite).await? {
-            Ok((invite, code))
-        } else {
-            Err(InviteRefused::TooMany)
-        }
     }
 
     /// One that is not kept yet, with its code and the hash under which it is found.
@@ -161,11 +151,6 @@ impl Invites {
     /// Those that still let somebody in, the oldest first. There are at most as many as may be open at a time.
     pub async fn list(&self) -> Result<Vec<Invite>, StorageError> {
         self.store.list(self.today()).await
-    }
-
-    /// Makes one worthless; `false` if there is none of that name. Whoever it has let in stays.
-    pub async fn revoke(&self, id: &InviteId) -> Result<bool, StorageError> {
-        self.store.revoke(id).await
     }
 
     fn today(&self) -> Day {

@@ -52,14 +52,15 @@ impl AdminState {
     /// Deletes an account, as its owner's own deletion does; `false` if there is none.
     pub async fn delete(&self, by: Operator, account: Aci) -> Result<bool, StorageError> {
         let record = self.about(by, AdminAct::AccountDelete, account);
-        if let Err(error) = self.surroundings.retire_pictures(account).await {
-            self.store.record(&record, AdminOutcome::Failed).await?;
-            return Err(error);
-        }
-        let erased = match self.store.erase(account, &record).await {
+        let erasing = async {
+            self.surroundings.retire_pictures(account).await?;
+            self.store.erase(account, &record).await
+        };
+        let erased = match erasing.await {
             Ok(erased) => erased,
             Err(error) => {
-                // If the database is away, so is the log; the answer tells the operator in any case.
+                // The pictures may be gone. If the database is away, so is the log; the answer tells the operator in any case,
+                // and of what went wrong first.
                 let _ = self.store.record(&record, AdminOutcome::Failed).await;
                 return Err(error);
             }
@@ -93,7 +94,7 @@ impl AdminState {
         self.invites.list().await
     }
 
-    /// Takes an invite back; `false` if there is none of that name.
+    /// Takes an invite back; `false` if there is none of that name. Whoever it has let in stays.
     pub async fn revoke_invite(&self, by: Operator, id: &InviteId) -> Result<bool, StorageError> {
         let record = self.record(by, AdminAct::InviteRevoke, Some(self.pseudonyms.invite(id)));
         self.store.revoke_invite(id, &record).await
@@ -109,9 +110,9 @@ impl AdminState {
         Ok(self.surroundings.connections())
     }
 
-    /// A page of the log.
-    pub async fn log(&self, after: i64, limit: u32) -> Result<LogPage, StorageError> {
-        self.store.log(after, limit).await
+    /// A page of the log, of all of it or of what was about one thing.
+    pub async fn log(&self, after: i64, limit: u32, about: Option<&Pseudonym>) -> Result<LogPage, StorageError> {
+        self.store.log(after, limit, about).await
     }
 
     /// Writes down what was asked for in no form that means anything.

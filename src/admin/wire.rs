@@ -265,7 +265,7 @@ mod tests {
                 uid: 7,
                 minute: 4,
             };
-            let entry = record.entry(AdminOutcome::NotFound, &ChainEnd::BEGINNING);
+            let (entry, _) = record.entry(AdminOutcome::NotFound, &ChainEnd::BEGINNING);
             let told = EntryOut::from(&entry);
             assert_eq!(
                 (told.what.as_str(), told.result.as_str()),

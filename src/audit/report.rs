@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::findings::{Finding, Severity};
+use crate::domain::{Timestamp, date};
 use crate::encoding;
 use crate::secret_file::{self, SecretFileError};
 
@@ -268,23 +269,9 @@ pub(super) fn verify(path: &Path, key: Option<&str>) -> Result<(Report, String),
 }
 
 /// An instant as reports have it: UTC, to the minute.
-pub(super) fn minute(at: crate::domain::Timestamp) -> String {
-    let minutes = at.0.div_euclid(60_000);
-    let (day, minute) = (minutes.div_euclid(24 * 60), minutes.rem_euclid(24 * 60));
-    // Days to a date in the Gregorian calendar, with years that begin in March so that leap days come last.
-    let shifted = day + 719_468;
-    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * of_year + 2) / 153;
-    let date = of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{date:02}T{:02}:{:02}Z", minute / 60, minute % 60)
+pub(super) fn minute(at: Timestamp) -> String {
+    let (day, minute) = (at.minute().div_euclid(24 * 60), at.minute().rem_euclid(24 * 60));
+    format!("{}T{:02}:{:02}Z", date(day), minute / 60, minute % 60)
 }
 
 /// What [`Report::format`] says.
@@ -294,7 +281,6 @@ const MAX_BYTES: u64 = 16 * 1024 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Timestamp;
 
     fn report() -> Report {
         let checks = vec![Check {

@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 
 use crate::config::{AttachmentStore, Config, Database, Pepper};
+use crate::secret_file::directory_of;
 use crate::server::{say, signals};
 use crate::storage::sqlite::copy;
 
-use super::{Draft, check_pepper, check_room, directory_of, mebibytes, rename_new, secrets, sync_directory};
+use super::{Draft, check_pepper, check_room, mebibytes, rename_new, secrets, sync_directory_of};
 
 /// Copies the SQLite database to a file that does not exist yet, and checks the copy. A server may run meanwhile.
 pub async fn make(config: &Config, file: &Path, quiet: bool) -> anyhow::Result<()> {
@@ -57,7 +58,7 @@ async fn make_copy(config: &Config, file: &Path, quiet: bool) -> anyhow::Result<
         .and_then(|opened| opened.sync_all())
         .with_context(|| format!("cannot write {}", path.display()))?;
     rename_new(&path, file)?;
-    sync_directory(directory_of(file))?;
+    sync_directory_of(file)?;
     Ok(looked)
 }
 

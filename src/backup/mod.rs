@@ -15,12 +15,13 @@ use rustix::fs::statvfs;
 
 use crate::auth::ServerSecrets;
 use crate::config::{Config, Pepper};
+use crate::secret_file::{self, directory_of};
 use crate::server;
 
 pub use make::make;
 pub use restore::restore;
 
-/// The keys of this server. None are made: those of a database that exists do, too.
+/// The keys of this server, from its pepper. None is made: a database that is there belongs to a pepper that was there.
 fn secrets(config: &Config) -> anyhow::Result<ServerSecrets> {
     if let Pepper::File(path) = &config.pepper
         && !path.exists()
@@ -68,18 +69,9 @@ fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1024 * 1024))
 }
 
-/// The directory that a file is in.
-fn directory_of(path: &Path) -> &Path {
-    path.parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
-}
-
-/// Makes the names in a directory durable.
-fn sync_directory(directory: &Path) -> anyhow::Result<()> {
-    fs::File::open(directory)
-        .and_then(|opened| opened.sync_all())
-        .with_context(|| format!("cannot write to {}", directory.display()))
+/// Makes the names in a file's directory durable.
+fn sync_directory_of(file: &Path) -> anyhow::Result<()> {
+    secret_file::sync_directory_of(file).with_context(|| format!("cannot write to {}", directory_of(file).display()))
 }
 
 /// Removes a file, unless somebody else just did: SQLite removes its log by itself when the last connection closes, which a
@@ -120,8 +112,7 @@ impl Draft {
         let mut name = file.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{:016x}.draft", u64::from_ne_bytes(random)));
         let directory = directory_of(file).join(name);
-        crate::secret_file::create_private_dir(&directory)
-            .with_context(|| format!("cannot make {}", directory.display()))?;
+        secret_file::create_private_dir(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
         Ok(Self { directory })
     }
 

@@ -12,15 +12,13 @@ use crate::age;
 use crate::auth::ServerSecrets;
 use crate::config::{Config, Database};
 use crate::domain::{Age, Aged, Clock as _, SystemClock};
-use crate::secret_file;
+use crate::secret_file::{self, directory_of};
 use crate::server::{self, say, signals};
 use crate::storage::migrate::{self, Location, Schema};
 use crate::storage::sqlite::copy;
 use crate::storage::{OpenError, Storage, postgres};
 
-use super::{
-    Draft, check_pepper, check_room, directory_of, mebibytes, remove_if_there, rename_new, secrets, sync_directory,
-};
+use super::{Draft, check_pepper, check_room, mebibytes, remove_if_there, rename_new, secrets, sync_directory_of};
 
 /// Puts a backup in the database's place; without a file, treats the database as put back by other means.
 pub async fn restore(config: &Config, file: Option<&Path>) -> anyhow::Result<()> {
@@ -58,7 +56,7 @@ async fn from_file(config: &Config, secrets: &ServerSecrets, file: &Path, databa
     };
     let aside = set_aside(database).await?;
     fs::rename(&prepared.path, database).with_context(|| format!("cannot put {} in its place", database.display()))?;
-    sync_directory(directory_of(database))?;
+    sync_directory_of(database)?;
     remember(&prepared.mark, &prepared.aged.age);
     drop(held);
     say(&told(file, aside.as_deref(), &prepared.aged));
@@ -147,7 +145,7 @@ async fn set_aside(database: &Path) -> anyhow::Result<Option<PathBuf>> {
             make_private(&path)?;
         }
     }
-    sync_directory(directory_of(database))?;
+    sync_directory_of(database)?;
     Ok(Some(aside))
 }
 

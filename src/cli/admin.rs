@@ -52,7 +52,7 @@ pub enum AdminStep {
         /// The newest so many.
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         last: u32,
-        /// Of these only what was about this account.
+        /// Only what was about this account.
         #[arg(long, value_name = "ACI")]
         account: Option<String>,
     },

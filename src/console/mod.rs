@@ -141,20 +141,23 @@ impl Console {
             None => String::new(),
         };
         let mut log: LogOut = self.client.get(&format!("/log?limit=0{of}")).await?.json()?;
-        let mut after = log.head.seq.saturating_sub(i64::from(last)).max(0);
+        // Places have no gaps; but of one account there may be few entries among many.
+        let mut after = match log.account {
+            Some(_) => 0,
+            None => log.head.seq.saturating_sub(i64::from(last)).max(0),
+        };
+        let last = usize::try_from(last).unwrap_or(usize::MAX);
         loop {
             let page: LogOut = self
                 .client
-                .get(&format!("/log?after={after}&limit={PAGE}"))
+                .get(&format!("/log?after={after}&limit={PAGE}{of}"))
                 .await?
                 .json()?;
             let Some(newest) = page.entries.last() else { break };
             after = newest.seq;
-            let wanted = page
-                .entries
-                .into_iter()
-                .filter(|entry| log.account.is_none() || entry.target == log.account);
-            log.entries.extend(wanted);
+            log.entries.extend(page.entries);
+            let older = log.entries.len().saturating_sub(last);
+            log.entries.drain(..older);
         }
         if self.json {
             say(&format!("{}\n", serde_json::to_string(&log)?));

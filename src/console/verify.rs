@@ -10,6 +10,7 @@ use crate::admin::wire::{EndOut, LogOut};
 use crate::domain::{ChainEnd, ChainFault, ChainWalk};
 use crate::server::say;
 
+use super::PAGE;
 use super::client::Client;
 
 /// What was found.
@@ -28,17 +29,27 @@ enum Noted {
     There,
     /// Another entry is there, or none.
     Gone,
-    /// It was dropped because its time had come.
+    /// The log begins behind it now. If its year is not over, the beginning was cut off.
     Dropped,
+}
+
+impl Found {
+    /// Whether all is as it should be, and the head that was noted is there to show it.
+    fn is_whole(&self) -> bool {
+        self.faults.is_empty() && matches!(self.noted, None | Some(Noted::There))
+    }
 }
 
 /// Verifies, and says what was found.
 pub(super) async fn run(client: &Client, noted: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
     let noted = noted.map(parse).transpose()?;
     let found = walk(client, noted).await?;
-    let whole = found.faults.is_empty() && found.noted != Some(Noted::Gone);
-    say(&if json { as_json(&found, whole) } else { in_words(&found) });
-    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    say(&if json { as_json(&found) } else { in_words(&found) });
+    Ok(if found.is_whole() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn walk(client: &Client, noted: Option<ChainEnd>) -> anyhow::Result<Found> {
@@ -103,19 +114,28 @@ fn in_words(found: &Found) -> String {
         Some(Noted::Gone) => {
             text.push_str("WRONG  the head that was noted is not there: the log was cut, or written anew\n");
         }
-        Some(Noted::Dropped) => text.push_str("the head that was noted is older than what is kept: its year is over\n"),
+        Some(Noted::Dropped) => text.push_str(
+            "WRONG  the head that was noted is not there: the log begins behind it; unless it was noted more than a year ago, \
+             the log was cut\n",
+        ),
         None => {}
     }
-    let verdict = if found.faults.is_empty() {
-        "nothing was changed, removed, inserted or exchanged"
-    } else {
-        "the log is not as the server wrote it"
+    let verdict = match found.noted {
+        _ if !found.faults.is_empty() => "the log is not as the server wrote it",
+        Some(Noted::Gone | Noted::Dropped) => {
+            "each follows from the one before, but nothing shows that this is the log whose head was noted"
+        }
+        Some(Noted::There) | None => "nothing was changed, removed, inserted or exchanged",
     };
     let _ = writeln!(text, "{} entries: {verdict}", found.entries);
     if found.anchor.seq > 0 {
-        let _ = writeln!(text, "entries up to {} were dropped after their year", found.anchor.seq);
+        let _ = writeln!(text, "entries up to {} are not kept any more", found.anchor.seq);
     }
     let _ = writeln!(text, "head  {}:{}", found.head.seq, found.head.hash);
+    if !found.is_whole() {
+        // The head of such a log is not one to be noted.
+        return text;
+    }
     text.push_str(
         "Whoever can write to the database can cut off the newest entries, or write all of the log anew, and this cannot \
          see it.\nNote the head where nobody on this machine can change it, and give it to the next verify with --noted.\n",
@@ -134,7 +154,7 @@ fn describe(fault: &ChainFault) -> String {
     }
 }
 
-fn as_json(found: &Found, whole: bool) -> String {
+fn as_json(found: &Found) -> String {
     let faults: Vec<_> = found
         .faults
         .iter()
@@ -151,7 +171,7 @@ fn as_json(found: &Found, whole: bool) -> String {
         Noted::Dropped => "dropped",
     });
     let told = json!({
-        "whole": whole,
+        "whole": found.is_whole(),
         "entries": found.entries,
         "anchor": found.anchor,
         "head": found.head,
@@ -160,9 +180,6 @@ fn as_json(found: &Found, whole: bool) -> String {
     });
     format!("{told}\n")
 }
-
-/// Entries of one request.
-const PAGE: u32 = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -180,6 +197,33 @@ mod tests {
         );
         for bad in ["", "41", "41:", "x:00", &format!("41:{}", "a".repeat(63))] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn t24_a_head_that_is_not_there_is_no_all_clear() {
+        let end = |seq| EndOut {
+            seq,
+            hash: "ab".repeat(32),
+        };
+        for (noted, whole) in [
+            (None, true),
+            (Some(Noted::There), true),
+            (Some(Noted::Gone), false),
+            (Some(Noted::Dropped), false),
+        ] {
+            let found = Found {
+                entries: 4,
+                anchor: end(5),
+                head: end(9),
+                faults: vec![],
+                noted,
+            };
+            let said = in_words(&found);
+            assert_eq!(said.contains("nothing was changed"), whole, "{said}");
+            assert_eq!(said.contains("Note the head"), whole, "{said}");
+            assert_eq!(said.contains("WRONG"), !whole, "{said}");
+            assert!(as_json(&found).contains(&format!("\"whole\":{whole}")));
         }
     }
 

@@ -8,7 +8,8 @@ use super::Check;
 use super::services::{PATIENCE, read_only};
 use crate::age;
 use crate::config::{Config, Database};
-use crate::domain::Age;
+use crate::domain::{Age, Restored};
+use crate::storage::{MARKS, Marks, postgres};
 
 /// What the next start will find, by what the database says of its age and what this node has seen of it.
 pub(super) async fn age(config: &Config) -> Check {
@@ -16,8 +17,8 @@ pub(super) async fn age(config: &Config) -> Check {
         Ok(seen) => seen,
         Err(error) => return Check::fail(NAME, "the mark of this node cannot be read", error.to_string()),
     };
-    match timeout(PATIENCE, marks(config)).await {
-        Ok(Ok(marks)) => judge(&marks, seen.as_ref()),
+    match timeout(PATIENCE, look(config)).await {
+        Ok(Ok((rows, place))) => judge(rows, place.as_deref(), seen.as_ref()),
         // A database that is not there, or has no tables yet, was told of before.
         Ok(Err(_)) => Check::ok(NAME, "none: the database has no tables yet"),
         Err(_) => Check::warn(
@@ -28,60 +29,61 @@ pub(super) async fn age(config: &Config) -> Check {
     }
 }
 
-async fn marks(config: &Config) -> Result<Vec<(String, Vec<u8>)>, sqlx::Error> {
+/// The rows that tell the age, and where the database is, on a backend that can tell.
+async fn look(config: &Config) -> Result<(Rows, Option<Vec<u8>>), sqlx::Error> {
     match &config.database {
         Database::Sqlite(path) => {
             let mut connection = read_only(path).connect().await?;
-            sqlx::query_as(MARKS).fetch_all(&mut connection).await
+            Ok((sqlx::query_as(MARKS).fetch_all(&mut connection).await?, None))
         }
         Database::Postgres(url) => {
             let mut connection = PgConnection::connect(url.expose()).await?;
-            sqlx::query_as(MARKS).fetch_all(&mut connection).await
+            let rows = sqlx::query_as(MARKS).fetch_all(&mut connection).await?;
+            Ok((rows, Some(postgres::place(&mut connection).await?)))
         }
     }
 }
 
-fn judge(marks: &[(String, Vec<u8>)], seen: Option<&Age>) -> Check {
+fn judge(rows: Rows, place: Option<&[u8]>, seen: Option<&Age>) -> Check {
     const PUT_BACK: &str = "the next start makes all one-time keys invalid; stop every node before that, and run `blind-relay \
                             restore --in-place` to do it now";
-    let value = |name: &str| marks.iter().find(|(of, _)| of == name).map(|(_, value)| value);
-    let number = |name: &str| value(name).and_then(|value| Some(u64::from_be_bytes(value.as_slice().try_into().ok()?)));
-    let database = value("database_id").and_then(|value| <[u8; 16]>::try_from(value.as_slice()).ok());
-    if value("backup_copy").is_some() {
-        return Check::warn(NAME, "the database is a backup that was put back", PUT_BACK);
-    }
-    let age = database.map(|database| Age {
-        database,
-        epoch: number("restore_epoch").unwrap_or(0),
-        generation: number("generation").unwrap_or(0),
-    });
-    let Some(age) = age else {
-        return match seen {
-            Some(_) => Check::warn(NAME, "the database is older than this node has seen it", PUT_BACK),
-            None => Check::ok(NAME, "none yet, the first start begins to count"),
+    let Ok(marks) = Marks::read(rows) else {
+        return Check::fail(
+            NAME,
+            "what the database says of its age is unreadable: `settings` was changed past the server",
+            "put a backup back (docs/backup.md): no node starts on this database",
+        );
+    };
+    // As the next start judges, to whom nobody says anything either.
+    if let Some(restored) = marks.judge(seen, false, place) {
+        let what = match restored {
+            Restored::Told | Restored::Behind => "the database is older than this node has seen it",
+            Restored::Copy => "the database is a backup that was put back",
+            Restored::Elsewhere => "the database was read in from a dump",
         };
+        return Check::warn(NAME, what, PUT_BACK);
+    }
+    let Some(age) = marks.age() else {
+        return Check::ok(NAME, "none yet, the first start begins to count");
     };
     let told = match age.epoch {
         0 => "0, the database was never put back".to_owned(),
         1 => "1, the database was put back once".to_owned(),
         times => format!("{times}, the database was put back so often"),
     };
-    match seen {
-        Some(seen) if age.is_behind(seen) => {
-            Check::warn(NAME, "the database is older than this node has seen it", PUT_BACK)
-        }
-        Some(seen) if age.database == seen.database => Check::ok(NAME, told),
-        _ => Check::warn(
-            NAME,
-            format!("{told}, as it says itself; this node has not seen it before"),
-            "if the database was put back from a backup, run `blind-relay restore --in-place` before the start",
-        ),
+    if seen.is_some_and(|seen| seen.database == age.database) {
+        return Check::ok(NAME, told);
     }
+    Check::warn(
+        NAME,
+        format!("{told}, as it says itself; this node has not seen it before"),
+        "if the database was put back from a backup, run `blind-relay restore --in-place` before the start",
+    )
 }
 
+type Rows = Vec<(String, Vec<u8>)>;
+
 const NAME: &str = "restore epoch";
-const MARKS: &str = "SELECT name, value FROM settings \
-    WHERE name IN ('database_id', 'restore_epoch', 'generation', 'backup_copy')";
 
 #[cfg(test)]
 mod tests {
@@ -98,7 +100,7 @@ mod tests {
             epoch,
             generation,
         });
-        judge(&rows, seen.as_ref())
+        judge(rows, Some(b"here"), seen.as_ref())
     }
 
     #[test]
@@ -110,6 +112,7 @@ mod tests {
             ("generation", &generation),
         ];
         let copy = [&marks[..], &[("backup_copy", &[1][..])]].concat();
+        let dump = [&marks[..], &[("database_place", &b"there"[..])]].concat();
         assert_eq!(judged(&marks, Some((2, 7))).verdict, Verdict::Ok);
         assert!(judged(&marks, Some((2, 7))).what.starts_with('2'));
         assert_eq!(judged(&[], None).verdict, Verdict::Ok);
@@ -117,10 +120,19 @@ mod tests {
             judged(&marks, Some((2, 8))),
             judged(&marks, Some((3, 1))),
             judged(&copy, Some((2, 7))),
+            judged(&dump, Some((2, 7))),
             judged(&marks, None),
             judged(&[], Some((0, 1))),
         ] {
             assert!(matches!(check.verdict, Verdict::Warn(_)), "{check}");
+        }
+    }
+
+    #[test]
+    fn marks_on_which_no_node_starts_fail() {
+        for name in ["database_id", "restore_epoch", "generation"] {
+            let check = judged(&[("database_id", &[1; 16]), (name, &[0; 7])], Some((2, 7)));
+            assert!(matches!(check.verdict, Verdict::Fail(_)), "{name}: {check}");
         }
     }
 }

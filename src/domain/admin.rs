@@ -56,7 +56,7 @@ pub enum AdminOutcome {
     Done,
     /// There is no such thing.
     NotFound,
-    /// It was not asked for in a form that means anything.
+    /// It did not take place: it was asked for in no form that means anything, or beyond a limit.
     Refused,
     /// It was not finished.
     Failed,
@@ -86,8 +86,8 @@ pub struct AdminRecord {
 }
 
 impl AdminRecord {
-    /// The entry at a place of the chain, as it is stored.
-    pub fn entry(&self, outcome: AdminOutcome, before: &ChainEnd) -> AdminEntry {
+    /// The entry behind that end of the chain, as it is stored, and the end that it is then.
+    pub fn entry(&self, outcome: AdminOutcome, before: &ChainEnd) -> (AdminEntry, ChainEnd) {
         let act = AdminAct::ALL.iter().position(|(act, _)| *act == self.act);
         let outcome = AdminOutcome::ALL.iter().position(|(known, _)| *known == outcome);
         let number = |position: Option<usize>| position.and_then(|at| i64::try_from(at).ok()).unwrap_or(-1);
@@ -100,8 +100,10 @@ impl AdminRecord {
             uid: i64::from(self.uid),
             hash: Vec::new(),
         };
-        entry.hash = entry.hash_after(&before.hash).to_vec();
-        entry
+        let hash = entry.hash_after(&before.hash);
+        entry.hash = hash.to_vec();
+        let end = ChainEnd { seq: entry.seq, hash };
+        (entry, end)
     }
 }
 
@@ -334,11 +336,8 @@ mod tests {
                     uid: 1000,
                     minute: 30_000_000 + n,
                 };
-                let entry = record.entry(AdminOutcome::Done, &head);
-                head = ChainEnd {
-                    seq: entry.seq,
-                    hash: entry.hash.clone().try_into().unwrap(),
-                };
+                let (entry, end) = record.entry(AdminOutcome::Done, &head);
+                head = end;
                 entry
             })
             .collect();
@@ -444,7 +443,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_hashed_as_the_documentation_says() {
-        let entry = AdminRecord {
+        let (entry, end) = AdminRecord {
             act: AdminAct::AccountShow,
             target: Some(Pseudonym([1; 32])),
             uid: 5,
@@ -458,5 +457,6 @@ mod tests {
         }
         hashed.extend([1; 32]);
         assert_eq!(entry.hash, Sha256::digest(&hashed)[..]);
+        assert_eq!((end.seq, &end.hash[..]), (1, &entry.hash[..]));
     }
 }

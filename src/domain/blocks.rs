@@ -1,7 +1,5 @@
 //! Whom an account does not want to hear from.
 
-use std::fmt;
-
 /// An id that an account has blocked: a keyed hash under a key of that account, which is not in the database. Whoever reads
 /// it cannot test whom it means, and the same id has another tag in every list.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,15 +88,6 @@ pub enum BlocksChanged {
     Gone,
 }
 
-macro_rules! opaque_debug {
-    ($($name:ident),*) => {$(
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(stringify!($name))
-            }
-        }
-    )*};
-}
 opaque_debug!(BlockTag, Blocks, BlockChange);
 
 #[cfg(test)]

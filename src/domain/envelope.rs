@@ -217,13 +217,4 @@ pub struct QueueLimits {
     pub bytes: u64,
 }
 
-macro_rules! opaque_debug {
-    ($($name:ident),*) => {$(
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(stringify!($name))
-            }
-        }
-    )*};
-}
 opaque_debug!(SealedEnvelope, Copy, Delivery, SenderTag, Batch, Stored, Queued);

@@ -1,5 +1,16 @@
 //! The nouns of the relay. No I/O, no runtime, no clock of its own: what happens is told to these types.
 
+/// Has these types print their name and nothing else.
+macro_rules! opaque_debug {
+    ($($name:ident),*) => {$(
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(stringify!($name))
+            }
+        }
+    )*};
+}
+
 mod account;
 mod account_data;
 mod address;
@@ -7,6 +18,7 @@ mod admin;
 mod age;
 mod attachment;
 mod blocks;
+mod calendar;
 mod clock;
 mod envelope;
 mod invite;
@@ -40,6 +52,7 @@ pub use attachment::{
     Turn, TurnTaken, Upload, UploadTimes,
 };
 pub use blocks::{BlockChange, BlockTag, Blocks, BlocksChanged};
+pub use calendar::date;
 pub use clock::{Clock, Day, SystemClock, Timestamp};
 pub use envelope::{
     Acknowledgement, Batch, Copy, Delivery, Enqueued, Head, Held, MailboxId, PageLimit, Placed, Put, QueueLimits,
@@ -51,7 +64,7 @@ pub use mailbox::{Mailbox, NewCredential, Rekey};
 pub use notice::Notice;
 pub use pre_keys::{
     Allowance, BundleSelector, KeyCount, KeyUpload, KyberSource, PreKeyBundle, Published, SPENT_DAYS, SignedKeys,
-    Stock, TakenBundles,
+    Stock, Take, TakenBundles,
 };
 pub use profile::{Avatar, AvatarChange, MAX_PROFILE_VERSIONS, Profile, ProfileVersion};
 pub use provisioning::ProvisioningAddress;

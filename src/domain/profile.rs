@@ -1,8 +1,6 @@
 //! Profiles: what owners tell their contacts about themselves. All of it is encrypted under a profile key that only the
 //! owner and those whom it was given to have; here it is bytes.
 
-use std::fmt;
-
 use bytes::Bytes;
 
 /// The name of a profile key, derived from it by the client.
@@ -46,13 +44,4 @@ pub enum AvatarChange {
 /// How many versions of an account's profile are kept.
 pub const MAX_PROFILE_VERSIONS: i16 = 5;
 
-macro_rules! opaque_debug {
-    ($($name:ident),*) => {$(
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(stringify!($name))
-            }
-        }
-    )*};
-}
 opaque_debug!(ProfileVersion, Profile, Avatar, AvatarChange);

@@ -1,7 +1,5 @@
 //! Secrets in the forms in which they may be stored. Making and checking them is `auth`'s business.
 
-use std::fmt;
-
 /// A salted hash by which a high-entropy secret is recognised.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretVerifier {
@@ -27,13 +25,4 @@ pub struct LinkTokenHash(pub [u8; 32]);
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed(pub Vec<u8>);
 
-macro_rules! opaque_debug {
-    ($($name:ident),*) => {$(
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(stringify!($name))
-            }
-        }
-    )*};
-}
 opaque_debug!(SecretVerifier, NumberHash, SessionKey, LinkTokenHash, Sealed);

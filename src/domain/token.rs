@@ -1,7 +1,5 @@
 //! Sessions that a device opens beside its password, and the keys that sign their access tokens.
 
-use std::fmt;
-
 use super::{Day, DeviceId, MailboxId, Sealed, Timestamp};
 
 /// The random name of a session.
@@ -85,15 +83,6 @@ pub struct TokenKey {
     pub until: Option<Timestamp>,
 }
 
-macro_rules! opaque_debug {
-    ($($name:ident),*) => {$(
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(stringify!($name))
-            }
-        }
-    )*};
-}
 opaque_debug!(
     TokenSessionId,
     RefreshHash,

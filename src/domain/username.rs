@@ -1,7 +1,5 @@
 //! User names as the server sees them: hashes, and the links under which clients publish a name in encrypted form.
 
-use std::fmt;
-
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -99,13 +97,4 @@ pub fn held_until(today: Day) -> Day {
 
 const HOLD_DAYS: i32 = 7;
 
-macro_rules! opaque_debug {
-    ($($name:ident),*) => {$(
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(stringify!($name))
-            }
-        }
-    )*};
-}
 opaque_debug!(UsernameHash, LinkHandle, EncryptedUsername);

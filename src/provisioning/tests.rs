@@ -18,6 +18,10 @@ impl Bus for Wire {
     fn reaches_others(&self) -> bool {
         true
     }
+
+    fn hears_others(&self) -> bool {
+        true
+    }
 }
 
 impl Wire {

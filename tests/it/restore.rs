@@ -1,6 +1,7 @@
 //! Backups, and what happens to a database that was put back: nothing is handed out twice.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -95,17 +96,12 @@ async fn t19_a_database_that_was_put_back_by_other_means_is_noticed(backend: Bac
     backups.copy_back(&server, "raw").await;
     let report = server.run(&["doctor"]);
     let warned = match backend {
-        Backend::Sqlite => "older than this node has seen it",
-        // The dump's own marks are read by the start.
-        Backend::Postgres => "restore epoch",
-    };
-    assert!(out(&report).contains(warned), "{}", out(&report));
-    let mut server = server.restart();
-    let noticed = match backend {
         Backend::Sqlite => "the database is older than this node has seen it",
         Backend::Postgres => "the database was read in from a dump",
     };
-    assert!(server.log().contains(noticed), "{}", server.log());
+    assert!(out(&report).contains(warned), "{}", out(&report));
+    let mut server = server.restart();
+    assert!(server.log().contains(warned), "{}", server.log());
     assert_eq!(count(&server, &bob).await, (0, 0));
     upload(&server, &bob, &uploaded).await;
     assert_eq!(count(&server, &bob).await, (0, 0));
@@ -281,16 +277,47 @@ async fn a_backup_is_private_whole_and_never_written_over_another() {
         "another pepper",
     );
     assert!(!place.join("b.db").exists());
-    // Whenever it is interrupted, there is a whole backup or none.
-    for _ in 0..5 {
-        let mut child = server.command_line(&["backup", text(&place.join("c.db"))]);
-        let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-        let done = child.wait().unwrap();
-        assert_eq!(done.success(), place.join("c.db").exists());
-        let _ = fs::remove_file(place.join("c.db"));
-    }
     assert_no_drafts(&place);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_that_is_interrupted_leaves_nothing() {
+    let server = Server::spawn(Backend::Sqlite).await;
+    let place = server.place().path().to_owned();
+    let file = place.join("copy.db");
+    // Large enough for the signal to come in the midst of it.
+    execute(
+        &server.place().sqlite(),
+        "CREATE TABLE filler AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 96) \
+         SELECT i, zeroblob(1048576) AS content FROM n",
+    )
+    .await;
+    let mut interrupted = false;
+    for _ in 0..MANY {
+        let mut child = server.command_line(&["backup", text(&file)]);
+        let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut ended = false;
+        until("a draft", async || {
+            ended = child.try_wait().unwrap().is_some();
+            ended || !drafts(&place).is_empty()
+        })
+        .await;
+        if !ended {
+            kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        }
+        let done = child.wait_with_output().unwrap();
+        assert_no_drafts(&place);
+        // Whenever it is interrupted, there is a whole backup or none.
+        assert_eq!(done.status.success(), file.exists());
+        if !done.status.success() {
+            fail(&done, "interrupted: no backup was made");
+            interrupted = true;
+            break;
+        }
+        fs::remove_file(&file).unwrap();
+    }
+    assert!(interrupted, "every backup was quicker than the signal");
+    succeed(&server.run(&["backup", text(&file)]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -547,10 +574,13 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn assert_no_drafts(directory: &Path) {
+fn drafts(directory: &Path) -> Vec<OsString> {
     let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
-    let drafts: Vec<_> = names.filter(|name| text(Path::new(name)).ends_with(".draft")).collect();
-    assert!(drafts.is_empty(), "{drafts:?}");
+    names.filter(|name| text(Path::new(name)).ends_with(".draft")).collect()
+}
+
+fn assert_no_drafts(directory: &Path) {
+    assert_eq!(drafts(directory), Vec::<OsString>::new());
 }
 
 fn contains(bytes: &[u8], needle: &[u8]) -> bool {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::*;
 use crate::accounts::{InviteForm, InviteWish, Invites};
 use crate::auth::EmailAddress;
-use crate::domain::MAX_ATTEMPTS;
+use crate::domain::{AdminAct, AdminRecord, MAX_ATTEMPTS};
 use crate::storage::testing::{ROOMY, TestDatabase, postgres, sqlite};
 
 struct Hands(AtomicI64);
@@ -212,7 +212,15 @@ async fn an_invite_is_typed_where_a_code_is(database: TestDatabase) {
         recovers: false,
         form: InviteForm::Letters,
     };
-    let (invite, code) = world.invites.create(wish).await.unwrap();
+    let (invite, code, hash) = world.invites.draw(wish).unwrap();
+    let record = AdminRecord {
+        act: AdminAct::InviteCreate,
+        target: None,
+        uid: 0,
+        minute: 0,
+    };
+    let admin = database.storage().admin;
+    assert!(admin.create_invite(&hash, &invite, &record).await.unwrap());
     assert_eq!(world.invites.list().await.unwrap(), [invite]);
     let (id, session) = world.open().await;
     assert!(matches!(
@@ -245,7 +253,7 @@ async fn an_invite_is_typed_where_a_code_is(database: TestDatabase) {
             "days",
         ),
     ] {
-        let refused = world.invites.create(wish).await.unwrap_err();
+        let refused = world.invites.draw(wish).map(drop).unwrap_err();
         assert!(refused.to_string().contains(wrong), "{refused}");
     }
 }

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
+use super::log::execute;
 use super::{Done, acts, admin};
 use crate::support::attachments::files;
 use crate::support::dump::{Dump, telling};
@@ -99,4 +100,34 @@ async fn an_account_is_deleted_only_by_who_types_its_id(backend: Backend) {
     ask(alice.request(&server, "GET", "/v1/accounts/whoami"))
         .await
         .expect(401);
+}
+
+#[tokio::test]
+async fn a_deletion_that_fails_is_written_down_as_that_and_can_be_tried_again() {
+    let server = Server::spawn(Backend::Sqlite).await;
+    let carol = Person::register(&server).await;
+    let alice = Filled::new(&server, &carol).await;
+    for (plant, undo) in [
+        (
+            "CREATE TRIGGER stuck BEFORE UPDATE ON attachments BEGIN SELECT RAISE(ABORT, 'stuck'); END",
+            "DROP TRIGGER stuck",
+        ),
+        (
+            "CREATE TRIGGER stuck BEFORE DELETE ON accounts BEGIN SELECT RAISE(ABORT, 'stuck'); END",
+            "DROP TRIGGER stuck",
+        ),
+    ] {
+        execute(&server, plant).await;
+        admin(&server, &["account", "delete", &alice.phone.aci, "--yes"]).refused();
+        execute(&server, undo).await;
+        ask(alice.phone.request(&server, "GET", "/v1/accounts/whoami"))
+            .await
+            .expect(200);
+    }
+    admin(&server, &["account", "delete", &alice.phone.aci, "--yes"]).well();
+    ask(alice.phone.request(&server, "GET", "/v1/accounts/whoami"))
+        .await
+        .expect(401);
+    let results: Vec<_> = acts(&server).into_iter().map(|(_, result)| result).collect();
+    assert_eq!(results, ["failed", "failed", "done"]);
 }

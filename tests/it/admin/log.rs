@@ -12,9 +12,10 @@ on_each_backend! {
     t24_fifty_acts_at_once_are_one_chain
     t24_what_is_changed_in_the_log_is_named_by_its_place
     t24_the_log_says_what_when_and_who_and_of_whom_only_a_pseudonym
+    the_newest_entries_about_an_account_are_found_among_those_about_others
 }
 
-async fn execute(server: &Server, statement: &'static str) {
+pub(super) async fn execute(server: &Server, statement: &'static str) {
     match server.place().database_url() {
         Some(url) => {
             let mut db = PgConnection::connect(url).await.unwrap();
@@ -139,23 +140,43 @@ async fn t24_a_tail_that_was_cut_with_its_end_shows_by_the_head_that_was_noted()
     let head = said.lines().find_map(|line| line.strip_prefix("head  ")).unwrap();
     // As whoever knows how it is made would do it.
     execute(&server, "DELETE FROM admin_log WHERE seq > 1").await;
-    let url = format!("sqlite://{}", server.place().sqlite().display());
-    let mut db = SqliteConnection::connect(&url).await.unwrap();
-    sqlx::query("UPDATE settings SET value = $1 WHERE name = 'admin_log'")
-        .bind(early)
-        .execute(&mut db)
-        .await
-        .unwrap();
+    set(&server, &early).await;
     admin(&server, &["log", "verify"]).well();
     let found = admin(&server, &["log", "verify", "--noted", head]);
     assert_eq!(found.code, Some(1));
     assert!(found.out.contains("the log was cut, or written anew"), "{}", found.out);
+    assert!(!found.out.contains("nothing was changed"), "{}", found.out);
     // Also when it has grown again.
     admin(&server, &["account", "suspend", &alice.aci]).well();
     show();
     assert_eq!(admin(&server, &["log", "verify", "--noted", head]).code, Some(1));
     let bad = admin(&server, &["log", "verify", "--noted", "3"]).refused();
     assert!(bad.contains("--noted takes a head"), "{bad}");
+    // A beginning that was cut off looks like one whose year is over: a head that was in it shows nothing any more.
+    let said = admin(&server, &["log", "verify"]).well();
+    let head = said.lines().find_map(|line| line.strip_prefix("head  ")).unwrap();
+    show();
+    let anchor = settings(&server).await;
+    show();
+    let late = settings(&server).await;
+    execute(&server, "DELETE FROM admin_log WHERE seq <= 4").await;
+    set(&server, &[&anchor[40..], &late[40..]].concat()).await;
+    admin(&server, &["log", "verify"]).well();
+    let found = admin(&server, &["log", "verify", "--noted", head]);
+    assert_eq!(found.code, Some(1));
+    assert!(found.out.contains("the log begins behind it"), "{}", found.out);
+    assert!(!found.out.contains("nothing was changed"), "{}", found.out);
+}
+
+/// Writes the ends of the log.
+async fn set(server: &Server, ends: &[u8]) {
+    let url = format!("sqlite://{}", server.place().sqlite().display());
+    let mut db = SqliteConnection::connect(&url).await.unwrap();
+    sqlx::query("UPDATE settings SET value = $1 WHERE name = 'admin_log'")
+        .bind(ends)
+        .execute(&mut db)
+        .await
+        .unwrap();
 }
 
 async fn settings(server: &Server) -> Vec<u8> {
@@ -207,4 +228,28 @@ async fn t24_the_log_says_what_when_and_who_and_of_whom_only_a_pseudonym(backend
         there.contains("\"account\":\"") && !there.contains(of_alice["account"].as_str().unwrap()),
         "{there}"
     );
+}
+
+async fn the_newest_entries_about_an_account_are_found_among_those_about_others(backend: Backend) {
+    let server = Server::spawn(backend).await;
+    let (alice, bob) = (Person::register(&server).await, Person::register(&server).await);
+    for (person, act) in [
+        (&alice, "show"),
+        (&alice, "suspend"),
+        (&bob, "show"),
+        (&alice, "resume"),
+        (&bob, "show"),
+        (&bob, "show"),
+    ] {
+        admin(&server, &["account", act, &person.aci]).well();
+    }
+    let places = |person: &Person, last: &str| -> Vec<_> {
+        let log = admin(&server, &["log", "--account", &person.aci, "--last", last, "--json"]).json();
+        let entries = log["entries"].as_array().unwrap().iter();
+        entries.map(|entry| entry["seq"].as_i64().unwrap()).collect()
+    };
+    assert_eq!(places(&alice, "1"), [4]);
+    assert_eq!(places(&alice, "2"), [2, 4]);
+    assert_eq!(places(&alice, "50"), [1, 2, 4]);
+    assert_eq!(places(&bob, "2"), [5, 6]);
 }

@@ -104,21 +104,30 @@ impl Form {
         .await;
     }
 
-    /// Sends the head of a part for all of the rest, and these bytes of it.
+    /// Sends the head of a part for all of the rest, and these bytes of it. When this returns, the server has taken the part
+    /// on: it asks for the bytes.
     pub(crate) async fn begin(&self, server: &Server, at: usize, whole: usize, bytes: &[u8]) -> TcpStream {
         let head = format!(
             "PATCH {} HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\nAuthorization: {}\r\nUpload-Offset: {at}\r\n\
-             Upload-Length: {whole}\r\nContent-Type: application/offset+octet-stream\r\nContent-Length: {}\r\n\r\n",
+             Upload-Length: {whole}\r\nContent-Type: application/offset+octet-stream\r\nContent-Length: {}\r\n\
+             Expect: 100-continue\r\n\r\n",
             self.path(),
             self.authorization,
             whole - at,
         );
         let mut stream = TcpStream::connect(server.address()).await.unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();
+        let mut asked = [0; CONTINUE.len()];
+        within("being asked for the bytes", stream.read_exact(&mut asked))
+            .await
+            .unwrap();
+        assert_eq!(&asked, CONTINUE, "{}", String::from_utf8_lossy(&asked));
         stream.write_all(bytes).await.unwrap();
         stream
     }
 }
+
+const CONTINUE: &[u8; 25] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A complete attachment.
 pub(crate) async fn uploaded(server: &Server, person: &Person, bytes: &[u8]) -> Form {
