@@ -193,7 +193,10 @@ impl Server {
         if let Backend::Postgres { url, .. } = backend {
             command.env("BLIND_RELAY_DATABASE_URL", url);
         }
-        if data_dir != "data" {
+        if data_dir == "data" {
+            // It is the only node, which with PostgreSQL it cannot know.
+            command.env("BLIND_RELAY_RELAY__DIRECT", "on");
+        } else {
             command
                 .env("BLIND_RELAY_PEPPER_FILE", backend.dir().join("pepper"))
                 .env("BLIND_RELAY_TRUST_ROOT_FILE", backend.dir().join("trust-root"));

@@ -28,7 +28,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -180,8 +180,15 @@ impl Listener {
         limits: ConnectionLimits,
         door: Door,
     ) -> io::Result<Self> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // As `TcpListener::bind` does it, so that a server that was just stopped can be started again.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
         Ok(Self {
-            socket: TcpListener::bind(address).await?,
+            socket: socket.listen(BACKLOG)?,
             tls,
             limits,
             door,
@@ -542,6 +549,9 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 const MAX_STREAMS: u32 = 16;
 /// WebSockets on one connection. Stock clients open one or two on each.
 const MAX_SOCKETS: usize = 4;
+/// Connections that the system keeps until they are accepted, as far as it allows so many (`net.core.somaxconn`). After a restart
+/// thousands of devices come at once, and whoever finds no room tries again after a second.
+const BACKLOG: u32 = 4096;
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(250);
 /// Refusals that are told at the same time, on each listener.
 const REFUSALS: usize = 32;

@@ -28,6 +28,9 @@ pub struct TokenSessions {
     stand: Cache<TokenSessionId, MailboxId>,
     /// Raised whenever something is forgotten. A read that began before must not be kept after.
     forgotten: AtomicU64,
+    /// Held while what was read is judged and kept: whoever forgets waits for that, so that nobody is ever shown what was
+    /// read too early.
+    keeping: Mutex<()>,
     watched: Mutex<HashMap<TokenSessionId, Vec<(u64, CancellationToken)>>>,
     places: AtomicU64,
 }
@@ -40,6 +43,7 @@ impl TokenSessions {
             clock,
             stand: Cache::builder().max_capacity(capacity).time_to_live(LEASE).build(),
             forgotten: AtomicU64::new(0),
+            keeping: Mutex::default(),
             watched: Mutex::default(),
             places: AtomicU64::new(0),
         }
@@ -60,10 +64,10 @@ impl TokenSessions {
         let found = self.store.find(id, self.clock.now().day()).await?;
         match found {
             Some(mailbox) => {
-                self.stand.insert(id, mailbox);
-                // Insert, then look: what was forgotten in between is not to be remembered, and neither is what was read slowly.
-                if self.forgotten.load(Ordering::Acquire) != before || began.elapsed() > QUICK {
-                    self.stand.invalidate(&id);
+                let _keeping = self.keeping();
+                // What was forgotten meanwhile is not to be remembered, and neither is what was read slowly.
+                if self.forgotten.load(Ordering::Acquire) == before && began.elapsed() <= QUICK {
+                    self.stand.insert(id, mailbox);
                 }
             }
             None => self.stand.invalidate(&id),
@@ -74,6 +78,7 @@ impl TokenSessions {
     /// The session is over: nothing of it is remembered, and its sockets on this node end.
     pub fn over(&self, id: TokenSessionId) {
         self.forgotten.fetch_add(1, Ordering::AcqRel);
+        drop(self.keeping());
         self.stand.invalidate(&id);
         for (_, over) in self.watched().get(&id).into_iter().flatten() {
             over.cancel();
@@ -83,6 +88,7 @@ impl TokenSessions {
     /// Hints may have been missed: nothing is believed without a look.
     pub fn forget_all(&self) {
         self.forgotten.fetch_add(1, Ordering::AcqRel);
+        drop(self.keeping());
         self.stand.invalidate_all();
     }
 
@@ -125,6 +131,10 @@ impl TokenSessions {
     /// Frees the memory of what is out of date. To be called now and then.
     pub fn tidy(&self) {
         self.stand.run_pending_tasks();
+    }
+
+    fn keeping(&self) -> MutexGuard<'_, ()> {
+        self.keeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn watched(&self) -> MutexGuard<'_, HashMap<TokenSessionId, Vec<(u64, CancellationToken)>>> {
