@@ -102,7 +102,13 @@ pub(super) async fn find(
     _: Stranger,
     PathParams(hash): PathParams<String>,
 ) -> Result<Json<UsernameOwnerOut>, ApiError> {
-    let owner = node.storage.usernames.find(&parse_hash(&hash)?).await?;
+    let hash = parse_hash(&hash)?;
+    let found = node.storage.usernames.find(&hash);
+    // Whether a name that leads to nobody is reserved, or was given up, is nobody's business.
+    let owner = node
+        .pace
+        .answer_if(found, |found| !matches!(found, Ok(Some(_))))
+        .await?;
     let owner = owner.ok_or(ApiError::not_found())?;
     Ok(Json(UsernameOwnerOut {
         uuid: owner.to_string(),

@@ -331,4 +331,29 @@ mod tests {
         }
         others.iter().for_each(tokio::task::JoinHandle::abort);
     }
+
+    #[tokio::test]
+    async fn what_was_read_before_it_was_forgotten_or_slowly_is_not_kept() {
+        let database = sqlite(ROOMY).await.unwrap();
+        let cache = cache(&database).await;
+        let id = ServiceId::Aci(aci(1));
+        let (before, began) = (cache.forgotten.load(Ordering::Acquire), Instant::now());
+        let old = Arc::new(database.storage().accounts.find(&id).await.unwrap().unwrap());
+        // The change comes between the read and what is made of it.
+        change(&database).await;
+        cache.forget(aci(1));
+        cache.keep(&old, before, began);
+        assert!(!cache.remembers(aci(1)));
+        assert!(!cache.find(&id).await.unwrap().unwrap().discoverable);
+        cache.forget_all();
+        cache.keep(&old, before, Instant::now());
+        assert!(!cache.remembers(aci(1)));
+
+        let before = cache.forgotten.load(Ordering::Acquire);
+        let long_ago = Instant::now().checked_sub(QUICK + Duration::from_millis(1)).unwrap();
+        cache.keep(&old, before, long_ago);
+        assert!(!cache.remembers(aci(1)));
+        cache.keep(&old, before, Instant::now());
+        assert!(cache.remembers(aci(1)));
+    }
 }

@@ -63,16 +63,18 @@ impl TokenSessions {
         let (before, began) = (self.forgotten.load(Ordering::Acquire), Instant::now());
         let found = self.store.find(id, self.clock.now().day()).await?;
         match found {
-            Some(mailbox) => {
-                let _keeping = self.keeping();
-                // What was forgotten meanwhile is not to be remembered, and neither is what was read slowly.
-                if self.forgotten.load(Ordering::Acquire) == before && began.elapsed() <= QUICK {
-                    self.stand.insert(id, mailbox);
-                }
-            }
+            Some(mailbox) => self.keep(id, mailbox, before, began),
             None => self.stand.invalidate(&id),
         }
         Ok(found)
+    }
+
+    /// Keeps what was read from `began` on, unless something was forgotten since.
+    fn keep(&self, id: TokenSessionId, mailbox: MailboxId, before: u64, began: Instant) {
+        let _keeping = self.keeping();
+        if self.forgotten.load(Ordering::Acquire) == before && began.elapsed() <= QUICK {
+            self.stand.insert(id, mailbox);
+        }
     }
 
     /// The session is over: nothing of it is remembered, and its sockets on this node end.
@@ -307,5 +309,27 @@ mod tests {
                 other.await.unwrap();
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_it_was_over_or_slowly_is_not_kept() {
+        let database = sqlite(ROOMY).await.unwrap();
+        let sessions = sessions(&database, Day(i32::MAX), Arc::new(SystemClock)).await;
+        let (before, began) = (sessions.forgotten.load(Ordering::Acquire), Instant::now());
+        // The end comes between the read and what is made of it.
+        database.storage().tokens.end(ID).await.unwrap();
+        sessions.over(ID);
+        sessions.keep(ID, MailboxId(10), before, began);
+        assert_eq!(sessions.mailbox(ID).await.unwrap(), None);
+        sessions.forget_all();
+        sessions.keep(ID, MailboxId(10), before + 1, Instant::now());
+        assert!(!sessions.stand.contains_key(&ID));
+
+        let before = sessions.forgotten.load(Ordering::Acquire);
+        let long_ago = Instant::now().checked_sub(QUICK + Duration::from_millis(1)).unwrap();
+        sessions.keep(ID, MailboxId(10), before, long_ago);
+        assert!(!sessions.stand.contains_key(&ID));
+        sessions.keep(ID, MailboxId(10), before, Instant::now());
+        assert!(sessions.stand.contains_key(&ID));
     }
 }
